@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* An arena: memory that is freed together. One per message; what lives longer is copied out. Not for sharing between threads. */
+/* An arena: memory that is freed together. One per message; what lives longer is copied out. Not
+ * for sharing between threads. */
 #pragma once
 #include "base/str.h"
 
@@ -24,4 +25,5 @@ struct asya_str asya_arena_printf(struct asya_arena *arena, const char *fmt, ...
 size_t asya_arena_size(const struct asya_arena *arena);
 
 #define asya_arena_new0(arena, type) ((type *)asya_arena_zalloc(arena, sizeof(type)))
-#define asya_arena_array(arena, type, count) ((type *)asya_arena_zalloc(arena, sizeof(type) * (count)))
+#define asya_arena_array(arena, type, count)                                                       \
+	((type *)asya_arena_zalloc(arena, sizeof(type) * (count)))

@@ -44,7 +44,8 @@ char *asya_time_write(char *out, int64_t wall_us)
 	return out;
 }
 
-/* Reads exactly `digits` digits and moves on; -1 if they are not there or the value is above `max`. */
+/* Reads exactly `digits` digits and moves on; -1 if they are not there or the value is above `max`.
+ */
 static int number(struct asya_str *s, int digits, int max, int *ret)
 {
 	int value = 0;
@@ -138,14 +139,20 @@ int asya_time_parse(int64_t *ret_wall_us, struct asya_str s)
 static const struct {
 	const char *name;
 	int64_t ns;
-} units[] = {{"ns", 1},          {"us", 1000},          {"\xC2\xB5s", 1000},    {"ms", 1000000},
-	     {"s", 1000000000}, {"m", 60 * 1000000000LL}, {"h", 3600 * 1000000000LL}};
+} units[] = {{"ns", 1},
+	     {"us", 1000},
+	     {"\xC2\xB5s", 1000},
+	     {"ms", 1000000},
+	     {"s", 1000000000},
+	     {"m", 60 * 1000000000LL},
+	     {"h", 3600 * 1000000000LL}};
 
 static int64_t unit(struct asya_str *s)
 {
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
 		size_t n = strlen(units[i].name);
-		bool whole = s->n == n || (s->n > n && (s->p[n] == '.' || (s->p[n] >= '0' && s->p[n] <= '9')));
+		bool whole = s->n == n ||
+			     (s->n > n && (s->p[n] == '.' || (s->p[n] >= '0' && s->p[n] <= '9')));
 
 		if (whole && memcmp(s->p, units[i].name, n) == 0) {
 			s->p += n;
@@ -163,7 +170,8 @@ static int term(struct asya_str *s, int64_t *ret_ns)
 	bool digits = false, dot = false;
 	int64_t ns;
 
-	for (; s->n && ((s->p[0] >= '0' && s->p[0] <= '9') || (s->p[0] == '.' && !dot)); s->p++, s->n--) {
+	for (; s->n && ((s->p[0] >= '0' && s->p[0] <= '9') || (s->p[0] == '.' && !dot));
+	     s->p++, s->n--) {
 		if (s->p[0] == '.') {
 			dot = true;
 			continue;
@@ -198,7 +206,8 @@ int asya_duration_parse(int64_t *ret_ns, struct asya_str s)
 }
 
 /* value in units of 10^-digits of the unit, without trailing zeros */
-static void decimal(char *out, size_t room, int64_t whole, int64_t rest, int digits, const char *name)
+static void decimal(char *out, size_t room, int64_t whole, int64_t rest, int digits,
+		    const char *name)
 {
 	char tail[16] = "";
 
@@ -227,8 +236,10 @@ char *asya_duration_write(char *out, int64_t ns)
 		if (hours)
 			n += (size_t)snprintf(out, ASYA_TIME_TEXT, "%lldh", (long long)hours);
 		if (minutes)
-			n += (size_t)snprintf(out + n, ASYA_TIME_TEXT - n, "%lldm", (long long)(minutes % 60));
-		decimal(out + n, ASYA_TIME_TEXT - n, ns % 60000000000 / 1000000000, ns % 1000000000, 9, "s");
+			n += (size_t)snprintf(out + n, ASYA_TIME_TEXT - n, "%lldm",
+					      (long long)(minutes % 60));
+		decimal(out + n, ASYA_TIME_TEXT - n, ns % 60000000000 / 1000000000, ns % 1000000000,
+			9, "s");
 	}
 	return out;
 }

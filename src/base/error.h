@@ -2,9 +2,9 @@
 /*
  * Errors say what to do, then why.
  *
- * One type, on the caller's stack, last parameter, never NULL. A function that fails returns -1 with `*err` filled; 0 is
- * done; a positive value is an outcome that its header names. Texts name the thing, the value, and what would be right, and
- * never hold a secret or a payload.
+ * One type, on the caller's stack, last parameter, never NULL. A function that fails returns -1
+ * with `*err` filled; 0 is done; a positive value is an outcome that its header names. Texts name
+ * the thing, the value, and what would be right, and never hold a secret or a payload.
  */
 #pragma once
 #include <stddef.h>
@@ -32,7 +32,8 @@ int asya_error_set(struct asya_error *err, enum asya_advice advice, const char *
 int asya_error_errno(struct asya_error *err, enum asya_advice advice, int errnum, const char *fmt,
 		     ...) __attribute__((format(printf, 4, 5)));
 
-/* Puts what was being done before the reason: "opening queue 'x': <reason>". Keeps the advice. Returns -1. */
+/* Puts what was being done before the reason: "opening queue 'x': <reason>". Keeps the advice.
+ * Returns -1. */
 int asya_error_wrap(struct asya_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

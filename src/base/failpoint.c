@@ -61,7 +61,8 @@ static void die(const char *name)
 {
 	const char *path = getenv("ASYA_FAILPOINT_LOG");
 	char line[128];
-	int n = snprintf(line, sizeof(line), "%s %d %lld\n", name, getpid(), (long long)asya_clock_wall_us());
+	int n = snprintf(line, sizeof(line), "%s %d %lld\n", name, getpid(),
+			 (long long)asya_clock_wall_us());
 	int fd = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
 	ssize_t written = fd < 0 ? 0 : write(fd, line, (size_t)n);
 
@@ -83,7 +84,8 @@ void asya_failpoint(const char *name)
 	if (!state.loaded)
 		load();
 	for (size_t i = 0; i < state.n; i++)
-		if ((strcmp(state.rules[i].name, name) == 0 || strcmp(state.rules[i].name, "*") == 0) &&
+		if ((strcmp(state.rules[i].name, name) == 0 ||
+		     strcmp(state.rules[i].name, "*") == 0) &&
 		    fires(&state.rules[i]))
 			die(name);
 	pthread_mutex_unlock(&state.lock);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Failpoints: named places where a test makes a process die or fail. In builds without -Dfailpoints=true they are nothing.
+ * Failpoints: named places where a test makes a process die or fail. In builds without
+ * -Dfailpoints=true they are nothing.
  *
- * ASYA_FAILPOINTS holds `name=kill@N` (SIGKILL itself at the Nth hit), `name=kill%P` (with probability P per mille, seeded by
- * ASYA_FAILPOINT_SEED and the process id) or `name=on` (asya_failpoint_on answers true), separated by commas; `*` is every name.
- * Each kill first appends `name` to the file ASYA_FAILPOINT_LOG.
+ * ASYA_FAILPOINTS holds `name=kill@N` (SIGKILL itself at the Nth hit), `name=kill%P` (with
+ * probability P per mille, seeded by ASYA_FAILPOINT_SEED and the process id) or `name=on`
+ * (asya_failpoint_on answers true), separated by commas; `*` is every name. Each kill first appends
+ * `name` to the file ASYA_FAILPOINT_LOG.
  */
 #pragma once
 #include <stdbool.h>

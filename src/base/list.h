@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A doubly linked list through the elements themselves. The head is a link too; an empty list points at itself. */
+/* A doubly linked list through the elements themselves. The head is a link too; an empty list
+ * points at itself. */
 #pragma once
 #include "base/mem.h"
 

@@ -44,7 +44,8 @@ static void field(struct asya_buf *b, const struct asya_log_field *f)
 	asya_buf_i64(b, f->number);
 }
 
-void asya_log_write(enum asya_log_level level, const char *event, const struct asya_log_field *fields, size_t n)
+void asya_log_write(enum asya_log_level level, const char *event,
+		    const struct asya_log_field *fields, size_t n)
 {
 	static const char *const names[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
 	struct asya_buf b = {0};

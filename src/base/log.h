@@ -25,15 +25,18 @@ struct asya_log_field {
 #define LOG_C(k, s) LOG_STR(k, asya_str_c(s))
 #define LOG_INT(k, v) ((struct asya_log_field){.key = (k), .is_int = true, .number = (int64_t)(v)})
 
-/* Once, at start. `program` and `actor` go into every line; `actor` may be NULL. Both must outlive the process. */
+/* Once, at start. `program` and `actor` go into every line; `actor` may be NULL. Both must outlive
+ * the process. */
 void asya_log_init(enum asya_log_level level, const char *program, const char *actor);
 bool asya_log_enabled(enum asya_log_level level);
-void asya_log_write(enum asya_log_level level, const char *event, const struct asya_log_field *fields, size_t n);
+void asya_log_write(enum asya_log_level level, const char *event,
+		    const struct asya_log_field *fields, size_t n);
 
 #define asya_log(level, event, ...)                                                                \
 	do {                                                                                       \
 		if (asya_log_enabled(level)) {                                                     \
 			const struct asya_log_field fields_[] = {__VA_ARGS__};                     \
-			asya_log_write(level, event, fields_, sizeof(fields_) / sizeof(fields_[0]));\
+			asya_log_write(level, event, fields_,                                      \
+				       sizeof(fields_) / sizeof(fields_[0]));                      \
 		}                                                                                  \
 	} while (0)

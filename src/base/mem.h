@@ -2,8 +2,9 @@
 /*
  * Memory: one allocator whose failure ends the process, and cleanup attributes.
  *
- * Running out of memory is not an error that callers handle: an unacked message comes back, so ending is safe. It follows
- * that every size that comes from outside is checked against a limit before it reaches these functions.
+ * Running out of memory is not an error that callers handle: an unacked message comes back, so
+ * ending is safe. It follows that every size that comes from outside is checked against a limit
+ * before it reaches these functions.
  */
 #pragma once
 #include <stddef.h>
@@ -35,4 +36,4 @@ static inline void asya_freep(void *p)
 	})
 
 #define ASYA_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define asya_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define asya_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/str.h"
 
-/* Length of the well-formed sequence at p, 0 if there is none. Table 3-7 of the Unicode standard. */
+/* Length of the well-formed sequence at p, 0 if there is none. Table 3-7 of the Unicode standard.
+ */
 static size_t sequence(const unsigned char *p, size_t n)
 {
 	unsigned char low = 0x80, high = 0xBF;

@@ -15,7 +15,8 @@ static int value(struct scan *s);
 
 static int bad(struct scan *s, const char *what)
 {
-	return asya_error_set(s->err, ASYA_REJECT, "not JSON: %s at byte %zu", what, (size_t)(s->p - s->start));
+	return asya_error_set(s->err, ASYA_REJECT, "not JSON: %s at byte %zu", what,
+			      (size_t)(s->p - s->start));
 }
 
 static void space(struct scan *s)
@@ -125,7 +126,9 @@ static int string(struct scan *s, struct asya_str *ret)
 			break;
 		if ((unsigned char)*s->p < 0x20)
 			return bad(s, "a control character in a string");
-		if ((unsigned char)*s->p >= 0x80 ? multibyte(s) : *s->p == '\\' ? escape(s) : (s->p++, 0))
+		if ((unsigned char)*s->p >= 0x80 ? multibyte(s)
+		    : *s->p == '\\'              ? escape(s)
+						 : (s->p++, 0))
 			return -1;
 	}
 	*ret = (struct asya_str){from, (size_t)(s->p - from)};
@@ -205,7 +208,8 @@ static int next(struct scan *s, char close)
 		return 1;
 	}
 	if (!at(s, close))
-		return bad(s, s->p == s->end ? "a text that is cut off" : "an unexpected character");
+		return bad(s,
+			   s->p == s->end ? "a text that is cut off" : "an unexpected character");
 	s->p++;
 	return 0;
 }
@@ -310,7 +314,8 @@ int asya_json_check(struct asya_str text, unsigned max_depth, struct asya_error 
 	return value(&s) ? -1 : ended(&s);
 }
 
-int asya_json_members(struct asya_str text, unsigned max_depth, asya_json_member_fn *fn, void *user, struct asya_error *err)
+int asya_json_members(struct asya_str text, unsigned max_depth, asya_json_member_fn *fn, void *user,
+		      struct asya_error *err)
 {
 	struct scan s = scan_of(text, max_depth, err);
 

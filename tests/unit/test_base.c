@@ -44,7 +44,9 @@ static void buf_json_escapes_controls_and_replaces_what_is_not_utf8(void **state
 	(void)state;
 	asya_buf_json(&b, ASYA_STR("a\"\\\n\x01\xC3\xA9\xFFz\xED\xA0\x80"));
 	asya_buf_char(&b, '\0');
-	assert_string_equal(b.p, "\"a\\\"\\\\\\n\\u0001\xC3\xA9\xEF\xBF\xBDz\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
+	assert_string_equal(
+		b.p,
+		"\"a\\\"\\\\\\n\\u0001\xC3\xA9\xEF\xBF\xBDz\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"");
 	asya_buf_fini(&b);
 }
 
@@ -65,11 +67,16 @@ static void durations_read_and_write_as_go_does(void **state)
 		const char *text;
 		int64_t ns;
 		const char *back;
-	} rows[] = {{"5m", 300000000000, "5m0s"},    {"1h2m3s", 3723000000000, "1h2m3s"},
-		    {"250ms", 250000000, "250ms"},   {"1.5s", 1500000000, "1.5s"},
-		    {"0", 0, "0s"},                  {"100us", 100000, "100\xC2\xB5s"},
-		    {"1h", 3600000000000, "1h0m0s"}, {".5s", 500000000, "500ms"}};
-	static const char *const bad[] = {"", "5", "5x", "-1s", "s", "1s2", "1..5s", "99999999999h"};
+	} rows[] = {{"5m", 300000000000, "5m0s"},
+		    {"1h2m3s", 3723000000000, "1h2m3s"},
+		    {"250ms", 250000000, "250ms"},
+		    {"1.5s", 1500000000, "1.5s"},
+		    {"0", 0, "0s"},
+		    {"100us", 100000, "100\xC2\xB5s"},
+		    {"1h", 3600000000000, "1h0m0s"},
+		    {".5s", 500000000, "500ms"}};
+	static const char *const bad[] = {"",  "5",   "5x",    "-1s",
+					  "s", "1s2", "1..5s", "99999999999h"};
 	char out[ASYA_TIME_TEXT];
 	int64_t ns;
 

@@ -21,10 +21,23 @@ static int check(struct asya_str text, unsigned depth)
 
 static void check_accepts_what_the_grammar_allows(void **state)
 {
-	static const char *const good[] = {"0", "-0", " [1, 2 ,3]\n", "{}", "[]", "null", "9007199254740993",
-					   "123456789012345678901234", "0.1e-7", "1E+400", "\"\\u0000\"",
-					   "\"\\ud83d\\ude00\"", "\"\xF0\x9F\x98\x80 and more text\"",
-					   "{\"a\":1,\"a\":2}", "\"exactly8\"", "\"a\\/b\\\\\"", "\"\x7f\""};
+	static const char *const good[] = {"0",
+					   "-0",
+					   " [1, 2 ,3]\n",
+					   "{}",
+					   "[]",
+					   "null",
+					   "9007199254740993",
+					   "123456789012345678901234",
+					   "0.1e-7",
+					   "1E+400",
+					   "\"\\u0000\"",
+					   "\"\\ud83d\\ude00\"",
+					   "\"\xF0\x9F\x98\x80 and more text\"",
+					   "{\"a\":1,\"a\":2}",
+					   "\"exactly8\"",
+					   "\"a\\/b\\\\\"",
+					   "\"\x7f\""};
 
 	(void)state;
 	for (size_t i = 0; i < ASYA_ARRAY_SIZE(good); i++)
@@ -34,11 +47,37 @@ static void check_accepts_what_the_grammar_allows(void **state)
 
 static void check_refuses_what_the_grammar_does_not(void **state)
 {
-	static const char *const bad[] = {
-		"",          "01",          "1.",       ".5",      "+1",       "-",        "1e",      "[1,]",
-		"{\"a\":1,}", "{a:1}",       "{\"a\"}",  "[1 2]",   "nul",      "True",     "NaN",     "\"",
-		"\"\\x\"",   "\"\\u12g4\"", "\"\\ud800\"", "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"a\nb\"", "\"\xFF\"",
-		"\"\xED\xA0\x80\"", "1 2", "[",       "{\"a\":",  "\"12345678\x01\"", "[}", "\"\\", "{\"a\":1]"};
+	static const char *const bad[] = {"",
+					  "01",
+					  "1.",
+					  ".5",
+					  "+1",
+					  "-",
+					  "1e",
+					  "[1,]",
+					  "{\"a\":1,}",
+					  "{a:1}",
+					  "{\"a\"}",
+					  "[1 2]",
+					  "nul",
+					  "True",
+					  "NaN",
+					  "\"",
+					  "\"\\x\"",
+					  "\"\\u12g4\"",
+					  "\"\\ud800\"",
+					  "\"\\udc00\"",
+					  "\"\\ud800\\u0041\"",
+					  "\"a\nb\"",
+					  "\"\xFF\"",
+					  "\"\xED\xA0\x80\"",
+					  "1 2",
+					  "[",
+					  "{\"a\":",
+					  "\"12345678\x01\"",
+					  "[}",
+					  "\"\\",
+					  "{\"a\":1]"};
 
 	(void)state;
 	for (size_t i = 0; i < ASYA_ARRAY_SIZE(bad); i++)
@@ -49,7 +88,8 @@ static void check_refuses_what_the_grammar_does_not(void **state)
 
 static void check_refuses_every_text_that_is_cut(void **state)
 {
-	const char *text = "{\"k\":[true,{\"s\":\"a\\u00e9\\ud83d\\ude00\xC3\xA9\"},null,\"12345678\"]}";
+	const char *text =
+		"{\"k\":[true,{\"s\":\"a\\u00e9\\ud83d\\ude00\xC3\xA9\"},null,\"12345678\"]}";
 
 	(void)state;
 	assert_int_equal(check(asya_str_c(text), 3), 0);
@@ -84,8 +124,10 @@ static void members_yields_the_untouched_bytes_of_each_value_in_order(void **sta
 	struct asya_error err;
 
 	(void)state;
-	assert_int_equal(asya_json_members(ASYA_STR(" { \"id\" : \"x\" , \"payload\":{\"n\": 1.0e+2, \"b\":[ ]} ,\"z\":null } "),
-					   8, collect, out, &err), 0);
+	assert_int_equal(asya_json_members(ASYA_STR(" { \"id\" : \"x\" , \"payload\":{\"n\": "
+						    "1.0e+2, \"b\":[ ]} ,\"z\":null } "),
+					   8, collect, out, &err),
+			 0);
 	assert_string_equal(out, "id=\"x\";payload={\"n\": 1.0e+2, \"b\":[ ]};z=null;");
 }
 
@@ -101,7 +143,8 @@ static void members_stops_with_the_callers_error_and_refuses_other_kinds(void **
 	int calls = 0;
 
 	(void)state;
-	assert_int_equal(asya_json_members(ASYA_STR("{\"a\":1,\"b\":2}"), 8, stop, &calls, &err), -1);
+	assert_int_equal(asya_json_members(ASYA_STR("{\"a\":1,\"b\":2}"), 8, stop, &calls, &err),
+			 -1);
 	assert_int_equal(calls, 1);
 	assert_string_equal(err.text, "member a");
 	assert_int_equal(asya_json_members(ASYA_STR("[1]"), 8, stop, &calls, &err), -1);
