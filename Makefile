@@ -23,6 +23,7 @@ test:
 	@$(PYTHON) tools/test build-test $(ONLY)
 
 lint:
+	@tools/setup build
 	@$(PYTHON) tools/lint
 
 clean:
