@@ -7,6 +7,7 @@ export UBSAN_OPTIONS ?= print_stacktrace=1:halt_on_error=1
 
 help:
 	@echo "make test   installs what is needed, and runs every test under ASan and UBSan"
+	@echo "make fuzz   FUZZ_SECONDS=20 of each fuzzer (clang)"
 	@echo "make lint   include directions, sizes, texts"
 	@echo "make build  builds into build/"
 	@echo "make clean  removes build/ and build-test/"
@@ -22,11 +23,22 @@ test:
 	@ninja -C build-test --quiet
 	@$(PYTHON) tools/test build-test $(ONLY)
 
+# FUZZ_SECONDS a program; new inputs stay in build-fuzz/, findings too.
+FUZZ_SECONDS ?= 20
+fuzz:
+	@tools/setup test
+	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+	@ninja -C build-fuzz --quiet
+	@for f in envelope frame; do mkdir -p build-fuzz/corpus/$$f && \
+		build-fuzz/tests/fuzz/fuzz-$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=0 -verbosity=0 \
+		-artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/fuzz/corpus/$$f || exit 1; \
+		echo "fuzz $$f: no finding in $(FUZZ_SECONDS) s"; done
+
 lint:
 	@tools/setup build
 	@$(PYTHON) tools/lint
 
 clean:
-	rm -rf build build-test
+	rm -rf build build-test build-fuzz
 
-.PHONY: help build test lint clean
+.PHONY: help build test fuzz lint clean
