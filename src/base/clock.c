@@ -213,7 +213,7 @@ static void decimal(char *out, size_t room, int64_t whole, int64_t rest, int dig
 
 	if (rest) {
 		snprintf(tail, sizeof(tail), ".%0*lld", digits, (long long)rest);
-		for (size_t n = strlen(tail); tail[n - 1] == '0'; n--)
+		for (size_t n = strlen(tail); n > 1 && tail[n - 1] == '0'; n--)
 			tail[n - 1] = '\0';
 	}
 	snprintf(out, room, "%lld%s%s", (long long)whole, tail, name);

@@ -45,3 +45,16 @@ static inline struct asya_link *asya_list_pop(struct asya_link *head)
 	asya_list_remove(l);
 	return l;
 }
+
+/* Moves all of `from` behind what is in `to`. Whether there was any. */
+static inline bool asya_list_splice(struct asya_link *to, struct asya_link *from)
+{
+	if (asya_list_empty(from))
+		return false;
+	from->next->prev = to->prev;
+	to->prev->next = from->next;
+	from->prev->next = to;
+	to->prev = from->prev;
+	asya_list_init(from);
+	return true;
+}

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "core/json_scan.h"
+#include "core/json_value.h"
 
 #include <yyjson.h>
 
@@ -32,21 +33,11 @@ static bool is_kind(struct asya_str raw, char first)
 static int decode(struct asya_str *ret, struct asya_arena *arena, const char *name,
 		  struct asya_str raw, struct asya_error *err)
 {
-	yyjson_doc *doc;
-
-	if (!is_kind(raw, '"'))
+	if (!asya_json_is_string(raw))
 		return asya_error_set(err, ASYA_REJECT, "'%s' must be a string, it is %.*s", name,
 				      (int)(raw.n > 60 ? 60 : raw.n), raw.p);
-	if (!memchr(raw.p, '\\', raw.n)) {
-		*ret = asya_arena_str(arena, (struct asya_str){raw.p + 1, raw.n - 2});
-		return 0;
-	}
-	doc = yyjson_read(raw.p, raw.n, 0);
-	if (!doc)
+	if (asya_json_string(ret, arena, raw))
 		return asya_error_set(err, ASYA_REJECT, "'%s' is not a JSON string", name);
-	*ret = asya_arena_str(arena, (struct asya_str){yyjson_get_str(yyjson_doc_get_root(doc)),
-						       yyjson_get_len(yyjson_doc_get_root(doc))});
-	yyjson_doc_free(doc);
 	return 0;
 }
 

@@ -246,8 +246,9 @@ static int object(struct scan *s, asya_json_member_fn *fn, void *user)
 	return 0;
 }
 
-static int array(struct scan *s)
+static int array(struct scan *s, asya_json_item_fn *fn, void *user)
 {
+	const char *from;
 	int more = 1;
 
 	if (enter(s))
@@ -256,8 +257,10 @@ static int array(struct scan *s)
 		s->p++;
 		more = 0;
 	}
-	while (more) {
-		if (value(s))
+	for (size_t i = 0; more; i++) {
+		from = s->p;
+		if (value(s) ||
+		    (fn && fn(user, i, (struct asya_str){from, (size_t)(s->p - from)}, s->err)))
 			return -1;
 		more = next(s, ']');
 		if (more < 0)
@@ -277,7 +280,7 @@ static int value(struct scan *s)
 	case '{':
 		return object(s, NULL, NULL);
 	case '[':
-		return array(s);
+		return array(s, NULL, NULL);
 	case '"':
 		return string(s, &ignored);
 	case 't':
@@ -322,4 +325,14 @@ int asya_json_members(struct asya_str text, unsigned max_depth, asya_json_member
 	if (!at(&s, '{'))
 		return bad(&s, s.p == s.end ? "an empty text" : "not an object");
 	return object(&s, fn, user) ? -1 : ended(&s);
+}
+
+int asya_json_items(struct asya_str text, unsigned max_depth, asya_json_item_fn *fn, void *user,
+		    struct asya_error *err)
+{
+	struct scan s = scan_of(text, max_depth, err);
+
+	if (!at(&s, '['))
+		return bad(&s, s.p == s.end ? "an empty text" : "not an array");
+	return array(&s, fn, user) ? -1 : ended(&s);
 }

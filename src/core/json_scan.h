@@ -31,3 +31,11 @@ int asya_json_check(struct asya_str text, unsigned max_depth, struct asya_error 
 /* The same for an object, whose members go to `fn`. ASYA_REJECT if it is no object. */
 int asya_json_members(struct asya_str text, unsigned max_depth, asya_json_member_fn *fn, void *user,
 		      struct asya_error *err);
+
+/* Called for each element of an array in order. 0 to go on, -1 with *err filled to stop. */
+typedef int asya_json_item_fn(void *user, size_t index, struct asya_str value,
+			      struct asya_error *err);
+
+/* The same for an array, whose elements go to `fn`. ASYA_REJECT if it is no array. */
+int asya_json_items(struct asya_str text, unsigned max_depth, asya_json_item_fn *fn, void *user,
+		    struct asya_error *err);

@@ -14,6 +14,12 @@
 
 enum asya_backoff { ASYA_BACKOFF_CONSTANT, ASYA_BACKOFF_LINEAR, ASYA_BACKOFF_EXPONENTIAL };
 
+/* Where a message goes that was tried enough. */
+enum asya_exhausted {
+	ASYA_EXHAUSTED_ERROR_END, /* to error-end, as without a policy */
+	ASYA_EXHAUSTED_ROUTE,     /* along `exhausted_actors`, in place of the rest of its route */
+};
+
 struct asya_retry_policy {
 	struct asya_str name;
 	unsigned max_attempts; /* the first try counts; 0: no limit of this kind */
@@ -22,6 +28,9 @@ struct asya_retry_policy {
 	int64_t max_interval_ms; /* 0: no limit */
 	int64_t max_duration_ms; /* from the first try to the start of the next one; 0: no limit */
 	bool jitter;             /* between half of the delay and the whole */
+	enum asya_exhausted on_exhausted;
+	const struct asya_str *exhausted_actors; /* at least one with ASYA_EXHAUSTED_ROUTE */
+	size_t n_exhausted_actors;
 };
 
 /* Failures whose type, or one of its ancestors, is among `errors` follow `policy`. Without errors:

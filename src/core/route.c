@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/route.h"
 
+#include "base/sha256.h"
 #include "core/json_scan.h"
+#include "core/json_value.h"
 
 #include <limits.h>
+#include <stdio.h>
+
+/* hexadecimal digits of an id that was too long in its children's ids: 128 bits */
+enum { CHILD_HASH = 32 };
 
 struct header_walk {
 	const char *key;
@@ -11,6 +17,17 @@ struct header_walk {
 	struct asya_buf *out; /* the other members are appended here; may be NULL */
 	bool any;
 };
+
+static void header_copy(struct header_walk *w, const struct asya_json_member *m)
+{
+	if (w->any)
+		asya_buf_char(w->out, ',');
+	w->any = true;
+	asya_buf_char(w->out, '"');
+	asya_buf_str(w->out, m->key);
+	asya_buf_c(w->out, "\":");
+	asya_buf_str(w->out, m->value);
+}
 
 static int header_member(void *user, const struct asya_json_member *m, struct asya_error *err)
 {
@@ -21,15 +38,8 @@ static int header_member(void *user, const struct asya_json_member *m, struct as
 		w->found = m->value;
 		return 0;
 	}
-	if (!w->out)
-		return 0;
-	if (w->any)
-		asya_buf_char(w->out, ',');
-	w->any = true;
-	asya_buf_char(w->out, '"');
-	asya_buf_str(w->out, m->key);
-	asya_buf_c(w->out, "\":");
-	asya_buf_str(w->out, m->value);
+	if (w->out)
+		header_copy(w, m);
 	return 0;
 }
 
@@ -111,6 +121,67 @@ static struct asya_str marked(struct asya_arena *arena, const struct asya_envelo
 	return settle(arena, &b);
 }
 
+static bool is_own(const struct asya_json_member *m)
+{
+	return asya_str_starts(m->key, ASYA_HEADER_OWN);
+}
+
+static bool ends_with_the_hop(const struct asya_json_member *m)
+{
+	return asya_str_eq_c(m->key, ASYA_HEADER_ATTEMPT) ||
+	       asya_str_eq_c(m->key, ASYA_HEADER_SINCE);
+}
+
+/* Of the envelope's headers: our own ones that live on. */
+static int own_header(void *user, const struct asya_json_member *m, struct asya_error *err)
+{
+	(void)err;
+	if (is_own(m) && !ends_with_the_hop(m))
+		header_copy(user, m);
+	return 0;
+}
+
+/* Of the handler's headers: what is not ours. */
+static int users_header(void *user, const struct asya_json_member *m, struct asya_error *err)
+{
+	(void)err;
+	if (!is_own(m))
+		header_copy(user, m);
+	return 0;
+}
+
+static int lasting_header(void *user, const struct asya_json_member *m, struct asya_error *err)
+{
+	(void)err;
+	if (!ends_with_the_hop(m))
+		header_copy(user, m);
+	return 0;
+}
+
+/* The headers that an item travels on with: the handler's where it gave any, else the envelope's;
+ * our own ones always. */
+static struct asya_str item_headers(struct asya_arena *arena, struct asya_str old,
+				    struct asya_str given)
+{
+	struct asya_buf b = {0};
+	struct header_walk w = {.out = &b};
+	struct asya_error ignored;
+
+	if (!old.p)
+		return given;
+	if (!given.p && !memmem(old.p, old.n, ASYA_HEADER_ATTEMPT, sizeof(ASYA_HEADER_ATTEMPT) - 1))
+		return old;
+	asya_buf_char(&b, '{');
+	if (given.p) {
+		(void)asya_json_members(given, UINT_MAX, users_header, &w, &ignored);
+		(void)asya_json_members(old, UINT_MAX, own_header, &w, &ignored);
+	} else {
+		(void)asya_json_members(old, UINT_MAX, lasting_header, &w, &ignored);
+	}
+	asya_buf_char(&b, '}');
+	return settle(arena, &b);
+}
+
 static int past_kept(const struct asya_route *before, const struct asya_route *after, size_t item,
 		     struct asya_error *err)
 {
@@ -143,23 +214,28 @@ static int item_route(struct asya_route *ret, struct asya_arena *arena,
 }
 
 /* The i-th id of a fan-out. `again`: this id has had its first fan-out before. An id at its limit
- * is shortened by a hash. */
+ * is shortened by a hash of the whole. Ids may hold NUL bytes. */
 static struct asya_str child_id(struct asya_arena *arena, const struct asya_envelope *env, size_t i,
 				bool again)
 {
-	struct asya_str tail = again ? asya_arena_printf(arena, "-%zu.%zu", env->route.current, i)
-				     : asya_arena_printf(arena, "-%zu", i);
-	size_t keep = env->id.n;
+	char tail[64], hash[ASYA_SHA256_HEX];
+	struct asya_buf b = {0};
+	size_t keep = env->id.n, n;
 
-	if (keep + tail.n <= ASYA_ID_MAX)
-		return asya_arena_printf(arena, "%.*s%.*s", ASYA_STR_ARG(env->id),
-					 ASYA_STR_ARG(tail));
-	keep = ASYA_ID_MAX - tail.n - 17;
-	while (keep && ((unsigned char)env->id.p[keep] & 0xC0) == 0x80)
-		keep--;
-	return asya_arena_printf(arena, "%.*s~%016llx%.*s", (int)keep, env->id.p,
-				 (unsigned long long)asya_hash64(env->id.p, env->id.n),
-				 ASYA_STR_ARG(tail));
+	n = (size_t)(again ? snprintf(tail, sizeof(tail), "-%zu.%zu", env->route.current, i)
+			   : snprintf(tail, sizeof(tail), "-%zu", i));
+	if (keep + n > ASYA_ID_MAX) {
+		keep = ASYA_ID_MAX - n - 1 - CHILD_HASH;
+		while (keep && ((unsigned char)env->id.p[keep] & 0xC0) == 0x80)
+			keep--;
+	}
+	asya_buf_add(&b, env->id.p, keep);
+	if (keep < env->id.n) {
+		asya_buf_char(&b, '~');
+		asya_buf_add(&b, asya_sha256_hex(hash, env->id), CHILD_HASH);
+	}
+	asya_buf_add(&b, tail, n);
+	return settle(arena, &b);
 }
 
 static int check_item(const struct asya_item *item, size_t index, const struct asya_limits *limits,
@@ -228,11 +304,11 @@ int asya_route_decide(struct asya_plan *ret, struct asya_arena *arena,
 			return -1;
 		out.payload = items[i].payload;
 		out.payload_ref = ASYA_STR_NONE;
-		out.headers = items[i].headers.p ? items[i].headers : env->headers;
+		out.headers = item_headers(arena, env->headers, items[i].headers);
 		if (i) {
 			out.id = child_id(arena, env, i, again);
 			out.parent_id = env->id;
-		} else if (n > 1 || (again && items[0].headers.p)) {
+		} else if (n > 1) {
 			out.headers = marked(arena, &out);
 		}
 		send_item(&sends[i], arena, actor, &out);
@@ -251,23 +327,148 @@ static void detail(struct asya_buf *b, const char *name, struct asya_str value, 
 	asya_buf_json(b, value.p ? value : ASYA_STR(""));
 }
 
-void asya_route_fail(struct asya_plan *ret, struct asya_arena *arena,
-		     const struct asya_actor *actor, const struct asya_envelope *env,
-		     const struct asya_failure *failure)
+/* `{"error":...,"details":{...},"` */
+static void failure_write(struct asya_buf *b, const struct asya_failure *failure)
+{
+	asya_buf_c(b, "{\"error\":");
+	asya_buf_json(b, failure->code);
+	asya_buf_c(b, ",\"details\":{");
+	detail(b, "message", failure->message, true);
+	detail(b, "type", failure->type, false);
+	detail(b, "traceback", failure->traceback, false);
+	if (failure->mro.p) {
+		asya_buf_c(b, ",\"mro\":");
+		asya_buf_str(b, failure->mro);
+	}
+	asya_buf_c(b, "},\"");
+}
+
+/* The envelope with the failure and its old payload as the new one. */
+static struct asya_envelope failed_envelope(struct asya_arena *arena,
+					    const struct asya_envelope *env,
+					    const struct asya_failure *failure)
 {
 	struct asya_envelope out = *env;
 	struct asya_buf b = {0};
 
-	asya_buf_c(&b, "{\"error\":");
-	asya_buf_json(&b, failure->code);
-	asya_buf_c(&b, ",\"details\":{");
-	detail(&b, "message", failure->message, true);
-	detail(&b, "type", failure->type, false);
-	detail(&b, "traceback", failure->traceback, false);
-	asya_buf_c(&b, env->payload.p ? "},\"original_payload\":" : "},\"original_payload_ref\":");
+	failure_write(&b, failure);
+	asya_buf_c(&b, env->payload.p ? "original_payload\":" : "original_payload_ref\":");
 	asya_buf_str(&b, env->payload.p ? env->payload : env->payload_ref);
 	asya_buf_char(&b, '}');
 	out.payload = settle(arena, &b);
 	out.payload_ref = ASYA_STR_NONE;
+	return out;
+}
+
+void asya_route_fail(struct asya_plan *ret, struct asya_arena *arena,
+		     const struct asya_actor *actor, const struct asya_envelope *env,
+		     const struct asya_failure *failure)
+{
+	struct asya_envelope out = failed_envelope(arena, env, failure);
+
 	single(ret, arena, ASYA_OUTCOME_FAILED, actor->error_end, &out);
+}
+
+void asya_route_divert(struct asya_plan *ret, struct asya_arena *arena,
+		       const struct asya_envelope *env, const struct asya_failure *failure,
+		       const struct asya_str *actors, size_t n)
+{
+	struct asya_envelope out = failed_envelope(arena, env, failure);
+	size_t past = env->route.current < env->route.n ? env->route.current + 1 : env->route.n;
+
+	out.headers = item_headers(arena, env->headers, ASYA_STR_NONE);
+	out.route.n = past + n;
+	out.route.current = past;
+	out.route.actors = asya_arena_array(arena, struct asya_str, past + n);
+	for (size_t i = 0; i < past + n; i++)
+		out.route.actors[i] = i < past ? env->route.actors[i] : actors[i - past];
+	single(ret, arena, ASYA_OUTCOME_FAILED, actors[0], &out);
+}
+
+static void base64_write(struct asya_buf *b, struct asya_str s)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < s.n; i += 3) {
+		size_t n = s.n - i < 3 ? s.n - i : 3;
+		unsigned v = 0;
+		char out[4];
+
+		for (size_t k = 0; k < 3; k++)
+			v = v << 8 | (k < n ? (unsigned char)s.p[i + k] : 0);
+		for (size_t k = 0; k < 4; k++)
+			out[k] = k <= n ? digits[v >> (18 - 6 * k) & 63] : '=';
+		asya_buf_add(b, out, 4);
+	}
+}
+
+void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,
+		       const struct asya_actor *actor, struct asya_str id, struct asya_str bytes,
+		       const struct asya_failure *failure)
+{
+	struct asya_envelope out = {.id = id};
+	struct asya_buf b = {0};
+
+	failure_write(&b, failure);
+	asya_buf_c(&b, "original_payload\":");
+	if (asya_utf8_valid(bytes.p, bytes.n)) {
+		asya_buf_json(&b, bytes);
+		asya_buf_char(&b, '}');
+	} else {
+		asya_buf_char(&b, '"');
+		base64_write(&b, bytes);
+		asya_buf_c(&b, "\",\"encoding\":\"base64\"}");
+	}
+	out.payload = settle(arena, &b);
+	single(ret, arena, ASYA_OUTCOME_FAILED, actor->error_end, &out);
+}
+
+static int64_t header_number(struct asya_str headers, const char *key)
+{
+	struct asya_str raw = asya_headers_get(headers, key);
+	int64_t value = 0;
+
+	for (size_t i = 1; i + 1 < raw.n && i < 18; i++) {
+		if (raw.p[i] < '0' || raw.p[i] > '9')
+			return 0;
+		value = value * 10 + (raw.p[i] - '0');
+	}
+	return value;
+}
+
+void asya_attempt_read(struct asya_attempt *ret, struct asya_arena *arena,
+		       const struct asya_envelope *env)
+{
+	int64_t n;
+
+	*ret = (struct asya_attempt){.n = 1};
+	if (!env->headers.p)
+		return;
+	n = header_number(env->headers, ASYA_HEADER_ATTEMPT);
+	ret->n = n > 1 && n < UINT_MAX ? (unsigned)n : 1;
+	ret->since_us = header_number(env->headers, ASYA_HEADER_SINCE);
+	ret->redrives = (unsigned)header_number(env->headers, ASYA_HEADER_REDRIVE);
+	if (asya_json_string(&ret->root, arena, asya_headers_get(env->headers, ASYA_HEADER_ROOT)))
+		ret->root = ASYA_STR_NONE;
+}
+
+static struct asya_str with_header(struct asya_arena *arena, struct asya_str headers,
+				   const char *key, int64_t value)
+{
+	struct asya_buf b = {0};
+
+	asya_headers_set(&b, headers, key, asya_arena_printf(arena, "%lld", (long long)value));
+	return settle(arena, &b);
+}
+
+void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,
+		      const struct asya_actor *actor, const struct asya_envelope *env, unsigned n,
+		      int64_t since_us)
+{
+	struct asya_envelope out = *env;
+
+	out.headers = with_header(arena, env->headers, ASYA_HEADER_ATTEMPT, n);
+	out.headers = with_header(arena, out.headers, ASYA_HEADER_SINCE, since_us);
+	single(ret, arena, ASYA_OUTCOME_RETRIED, actor->name, &out);
 }

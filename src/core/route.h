@@ -13,6 +13,16 @@
 /* The header that says for which id the first fan-out has been: item 0 keeps its id, so a second
  * one must not make ids again. */
 #define ASYA_HEADER_FANOUT "asya-fanout"
+/* Headers that begin with this are Asya's own: a handler that replaces the headers keeps them. */
+#define ASYA_HEADER_OWN "asya-"
+/* The attempt that this delivery is, from 2 on, and when the first one began (microseconds since
+ * 1970); both end with the hop. */
+#define ASYA_HEADER_ATTEMPT "asya-attempt"
+#define ASYA_HEADER_SINCE "asya-attempt-since"
+/* How often the message was taken out of dead letters. */
+#define ASYA_HEADER_REDRIVE "asya-redrive"
+/* The id of the envelope that it descends from, where somebody waits for all descendants. */
+#define ASYA_HEADER_ROOT "asya-root"
 
 struct asya_actor {
 	struct asya_str name;
@@ -34,6 +44,7 @@ struct asya_failure {
 	struct asya_str message; /* decoded, as are the two below; no value if absent */
 	struct asya_str type;
 	struct asya_str traceback;
+	struct asya_str mro; /* raw JSON list of type names; no value if absent */
 };
 
 struct asya_send {
@@ -43,11 +54,12 @@ struct asya_send {
 };
 
 enum asya_outcome {
-	ASYA_OUTCOME_ROUTED, /* to the next actor */
-	ASYA_OUTCOME_DONE,   /* past the end of the route, to happy-end */
-	ASYA_OUTCOME_ENDED,  /* the handler returned nothing, unchanged to happy-end */
-	ASYA_OUTCOME_FAILED, /* to error-end */
-	ASYA_OUTCOME_FINAL,  /* this is an end actor: nothing is sent */
+	ASYA_OUTCOME_ROUTED,  /* to the next actor */
+	ASYA_OUTCOME_DONE,    /* past the end of the route, to happy-end */
+	ASYA_OUTCOME_ENDED,   /* the handler returned nothing, unchanged to happy-end */
+	ASYA_OUTCOME_FAILED,  /* to error-end */
+	ASYA_OUTCOME_RETRIED, /* to its own queue again */
+	ASYA_OUTCOME_FINAL,   /* this is an end actor: nothing is sent */
 };
 
 struct asya_plan {
@@ -73,6 +85,32 @@ int asya_route_decide(struct asya_plan *ret, struct asya_arena *arena,
 void asya_route_fail(struct asya_plan *ret, struct asya_arena *arena,
 		     const struct asya_actor *actor, const struct asya_envelope *env,
 		     const struct asya_failure *failure);
+
+/* The same message, but along `actors` in place of the rest of its route. At least one actor. */
+void asya_route_divert(struct asya_plan *ret, struct asya_arena *arena,
+		       const struct asya_envelope *env, const struct asya_failure *failure,
+		       const struct asya_str *actors, size_t n);
+
+/* What the headers say of this delivery. */
+struct asya_attempt {
+	unsigned n;       /* from 1 */
+	int64_t since_us; /* of the first attempt; 0: this is the first */
+	unsigned redrives;
+	struct asya_str root; /* decoded; no value if nobody waits */
+};
+void asya_attempt_read(struct asya_attempt *ret, struct asya_arena *arena,
+		       const struct asya_envelope *env);
+
+/* To its own queue once more, as attempt `n`. */
+void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,
+		      const struct asya_actor *actor, const struct asya_envelope *env, unsigned n,
+		      int64_t since_us);
+
+/* A message that is no envelope, to error-end: `id` (of the message, or made from its bytes), and
+ * the bytes as a text, or as base64 where they are not UTF-8. */
+void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,
+		       const struct asya_actor *actor, struct asya_str id, struct asya_str bytes,
+		       const struct asya_failure *failure);
 
 /* Appends `headers` (raw object or no value) with `key` set to the string `value`, in place of what
  * it was. */

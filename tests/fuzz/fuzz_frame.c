@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Any bytes as a stream of frames, fed in pieces whose sizes the bytes choose. */
-#include "adapter/runtime_socket/frame.h"
+#include "core/runtime_frame.h"
 
 #include <stdlib.h>
 

@@ -5,7 +5,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
-#include "adapter/runtime_socket/frame.h"
+#include "core/runtime_frame.h"
 
 static void frames_come_whole_however_the_bytes_are_cut(void **state)
 {

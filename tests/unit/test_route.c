@@ -158,19 +158,48 @@ static void repeated_fan_outs_never_make_an_id_again(void **state)
 				fail_msg("id '%s' stands twice", ids[i].p);
 }
 
-static void child_of_an_id_at_the_limit_stays_within_it(void **state)
+static struct asya_str second_child(struct fixture *f, const char *id)
 {
-	const struct asya_item items[] = {
-		{.payload = ASYA_STR("1")}, {.payload = ASYA_STR("2")}, {.payload = ASYA_STR("3")}};
-	struct fixture *f = *state;
+	const struct asya_item items[] = {{.payload = ASYA_STR("1")}, {.payload = ASYA_STR("2")}};
 	_cleanup_(asya_freep) char *text = asya_asprintf(
-		"{\"id\":\"%0256d\",\"route\":{\"actors\":[\"x\"],\"current\":0},\"payload\":1}",
-		0);
+		"{\"id\":\"%s\",\"route\":{\"actors\":[\"x\"],\"current\":0},\"payload\":1}", id);
 
-	parse(f, text);
-	assert_int_equal(decide(f, items, 3), 0);
-	assert_true(f->plan.sends[1].id.n <= ASYA_ID_MAX);
-	assert_false(asya_str_eq(f->plan.sends[1].id, f->plan.sends[2].id));
+	parse(f, asya_arena_cstr(f->arena, asya_str_c(text)));
+	assert_int_equal(decide(f, items, 2), 0);
+	return f->plan.sends[1].id;
+}
+
+static void a_child_id_that_would_be_too_long_ends_in_a_hash_of_the_whole_id(void **state)
+{
+	struct fixture *f = *state;
+	char fits[255], a[257], b[257];
+	struct asya_str child;
+
+	memset(fits, 'x', 254);
+	memset(a, 'x', 256);
+	memset(b, 'x', 256);
+	fits[254] = a[256] = b[256] = '\0';
+	child = second_child(f, fits);
+	assert_int_equal(child.n, ASYA_ID_MAX);
+	assert_memory_equal(child.p, fits, 254);
+	child = second_child(f, a);
+	assert_int_equal(child.n, ASYA_ID_MAX);
+	assert_string_equal(child.p + 256 - 35, "~85e62acd750c4eb56b7b6a1d66dca5bf-1");
+	assert_true(asya_str_eq(second_child(f, a), child));
+	b[255] = 'y';
+	assert_false(asya_str_eq(second_child(f, b), child));
+	memcpy(a + 220, "\xC3\xA9", 2);
+	child = second_child(f, a);
+	assert_true(asya_utf8_valid(child.p, child.n));
+	assert_int_equal(child.n, ASYA_ID_MAX - 1);
+}
+
+static void a_child_of_an_id_with_a_nul_byte_keeps_the_whole_id(void **state)
+{
+	struct asya_str child = second_child(*state, "a\\u0000b");
+
+	assert_int_equal(child.n, 5);
+	assert_memory_equal(child.p, "a\0b-1", 5);
 }
 
 static void envelope_mode_may_change_the_future_of_the_route_only(void **state)
@@ -214,6 +243,99 @@ static void failure_goes_to_error_end_with_the_original_inside(void **state)
 		    "\"traceback\":\"\"},\"original_payload\":[1.0]}}");
 }
 
+static void our_own_headers_outlive_a_handler_that_replaces_them(void **state)
+{
+	struct asya_item item = {.payload = ASYA_STR("1"),
+				 .headers = ASYA_STR("{\"u\":2,\"asya-root\":\"forged\"}")};
+	struct fixture *f = *state;
+
+	parse(f, "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":0},"
+		 "\"headers\":{\"t\":\"1\",\"asya-root\":\"r\",\"asya-attempt\":\"2\"},\"payload\":"
+		 "0}");
+	assert_int_equal(decide(f, &item, 1), 0);
+	expect_send(f, 0, "y",
+		    "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":1},\"headers\":{"
+		    "\"u\":2,"
+		    "\"asya-root\":\"r\"},\"payload\":1}");
+}
+
+static void attempts_count_within_a_hop_and_end_with_it(void **state)
+{
+	struct asya_item item = {.payload = ASYA_STR("1")};
+	struct asya_attempt attempt;
+	struct fixture *f = *state;
+
+	parse(f, AT0);
+	asya_attempt_read(&attempt, f->arena, &f->env);
+	assert_int_equal(attempt.n, 1);
+	asya_route_retry(&f->plan, f->arena, &f->actor, &f->env, 2, 1700000000000000);
+	assert_int_equal(f->plan.outcome, ASYA_OUTCOME_RETRIED);
+	expect_send(f, 0, "x",
+		    "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":0},\"headers\":{"
+		    "\"t\":\"1\","
+		    "\"asya-attempt\":\"2\",\"asya-attempt-since\":\"1700000000000000\"},"
+		    "\"payload\":[1.0]}");
+	parse(f, f->plan.sends[0].body.p);
+	asya_attempt_read(&attempt, f->arena, &f->env);
+	assert_int_equal(attempt.n, 2);
+	assert_int_equal(attempt.since_us, 1700000000000000);
+	assert_null(attempt.root.p);
+	assert_int_equal(decide(f, &item, 1), 0);
+	expect_send(f, 0, "y",
+		    "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":1},\"headers\":{"
+		    "\"t\":\"1\"},"
+		    "\"payload\":1}");
+}
+
+static void attempt_headers_that_are_no_numbers_count_as_none(void **state)
+{
+	static const char *const odd[] = {
+		"7", "\"\"", "\"x\"", "\"-1\"", "\"99999999999999999999\"", "null", "{}"};
+	struct asya_attempt attempt;
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(odd); i++) {
+		_cleanup_(asya_freep) char *text =
+			asya_asprintf("{\"id\":\"a\",\"route\":{\"actors\":[\"x\"]},\"headers\":{"
+				      "\"asya-attempt\":%s},\"payload\":1}",
+				      odd[i]);
+
+		parse(f, text);
+		asya_attempt_read(&attempt, f->arena, &f->env);
+		assert_int_equal(attempt.n, 1);
+	}
+}
+
+static void message_that_is_no_envelope_goes_to_error_end_with_its_bytes(void **state)
+{
+	static const struct {
+		const char *bytes, *payload_end;
+	} rows[] = {
+		{"{broken \"", "\"original_payload\":\"{broken \\\"\"}}"},
+		{"", "\"original_payload\":\"\"}}"},
+		{"\xff", "\"original_payload\":\"/w==\",\"encoding\":\"base64\"}}"},
+		{"\xff\xfe", "\"original_payload\":\"//4=\",\"encoding\":\"base64\"}}"},
+		{"\xff\xfe"
+		 "a",
+		 "\"original_payload\":\"//5h\",\"encoding\":\"base64\"}}"},
+		{"\xff\xfe"
+		 "ab",
+		 "\"original_payload\":\"//5hYg==\",\"encoding\":\"base64\"}}"},
+	};
+	const struct asya_failure failure = {.code = ASYA_STR("msg_parsing_error"),
+					     .message = ASYA_STR("no")};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(rows); i++) {
+		asya_route_poison(&f->plan, f->arena, &f->actor, ASYA_STR("h"),
+				  asya_str_c(rows[i].bytes), &failure);
+		assert_true(asya_str_eq_c(f->plan.sends[0].actor, "error-end"));
+		if (!asya_str_ends(f->plan.sends[0].body, rows[i].payload_end))
+			fail_msg("%s", f->plan.sends[0].body.p);
+		parse(f, f->plan.sends[0].body.p); /* it is an envelope */
+	}
+}
+
 static void wrong_actor_is_a_route_mismatch_but_end_actors_take_any_route(void **state)
 {
 	struct fixture *f = *state;
@@ -247,12 +369,24 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(repeated_fan_outs_never_make_an_id_again, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(child_of_an_id_at_the_limit_stays_within_it, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(
+			a_child_id_that_would_be_too_long_ends_in_a_hash_of_the_whole_id, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(a_child_of_an_id_with_a_nul_byte_keeps_the_whole_id,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			envelope_mode_may_change_the_future_of_the_route_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(failure_goes_to_error_end_with_the_original_inside,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			our_own_headers_outlive_a_handler_that_replaces_them, setup, teardown),
+		cmocka_unit_test_setup_teardown(attempts_count_within_a_hop_and_end_with_it, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(attempt_headers_that_are_no_numbers_count_as_none,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			message_that_is_no_envelope_goes_to_error_end_with_its_bytes, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			wrong_actor_is_a_route_mismatch_but_end_actors_take_any_route, setup,
 			teardown),

@@ -24,3 +24,5 @@ bool asya_frames_partial(const struct asya_frames *f);
 /* Appends one frame: `type` (0: none, the v0.1 dialect) and the bytes behind it, at most 4 GiB - 2.
  */
 void asya_frame_write(struct asya_buf *out, char type, struct asya_str body);
+/* The same without the bytes: what stands before a body of `n` bytes. */
+void asya_frame_head(struct asya_buf *out, char type, size_t n);

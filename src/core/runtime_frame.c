@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "adapter/runtime_socket/frame.h"
+#include "core/runtime_frame.h"
 
 enum { HEAD = 4 };
 
@@ -50,15 +50,20 @@ bool asya_frames_partial(const struct asya_frames *f)
 	return f->buf.n > f->done;
 }
 
-void asya_frame_write(struct asya_buf *out, char type, struct asya_str body)
+void asya_frame_head(struct asya_buf *out, char type, size_t n)
 {
-	size_t n = body.n + (type ? 1 : 0);
-	const unsigned char head[HEAD] = {(unsigned char)(n >> 24), (unsigned char)(n >> 16),
-					  (unsigned char)(n >> 8), (unsigned char)n};
+	size_t all = n + (type ? 1 : 0);
+	const unsigned char head[HEAD] = {(unsigned char)(all >> 24), (unsigned char)(all >> 16),
+					  (unsigned char)(all >> 8), (unsigned char)all};
 
-	asya_buf_reserve(out, HEAD + n);
 	asya_buf_add(out, head, HEAD);
 	if (type)
 		asya_buf_char(out, type);
+}
+
+void asya_frame_write(struct asya_buf *out, char type, struct asya_str body)
+{
+	asya_buf_reserve(out, HEAD + 1 + body.n);
+	asya_frame_head(out, type, body.n);
 	asya_buf_str(out, body);
 }

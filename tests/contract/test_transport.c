@@ -1,0 +1,765 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The contract of the transport port (src/transport/transport.h), run on every backend. */
+#include "lib/loop.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "transport/local/local.h"
+#include "transport/mem/mem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MANY = 600, WAIT_S = 20 };
+
+struct backend {
+	const char *name;
+	bool processes; /* more than one process can use it */
+};
+
+static const struct backend backends[] = {{"mem", false}, {"local", true}};
+
+struct fixture {
+	const struct backend *backend;
+	uv_loop_t loop;
+	struct asya_mem_hub *hub;
+	char *dir;
+};
+
+/* A consumer that keeps what it gets. */
+struct taker {
+	struct asya_consumer c;
+	struct asya_delivery *got[MANY];
+	unsigned n;
+	bool live;
+};
+
+static void on_deliver(struct asya_consumer *c, struct asya_delivery *d)
+{
+	struct taker *t = c->user;
+
+	assert_true(t->n < MANY);
+	t->got[t->n++] = d;
+}
+
+static void on_state(struct asya_consumer *c, bool live, const struct asya_error *err)
+{
+	((struct taker *)c->user)->live = live;
+	assert_true(live ? !err : err && err->text[0]);
+}
+
+static void set_flag(void *flag)
+{
+	*(bool *)flag = true;
+}
+
+static struct asya_transport *open_at(struct fixture *f, uv_loop_t *loop, int64_t visibility_ms)
+{
+	struct asya_local_config config = ASYA_LOCAL_CONFIG_DEFAULT;
+	struct asya_transport *t = NULL;
+	struct asya_error err;
+
+	if (f->hub) {
+		asya_mem_open(&t, f->hub);
+		return t;
+	}
+	config.dir = f->dir;
+	config.visibility_ms = visibility_ms;
+	if (asya_local_open(&t, loop, &config, &err))
+		fail_msg("%s", err.text);
+	return t;
+}
+
+static struct asya_transport *open_one(struct fixture *f)
+{
+	return open_at(f, &f->loop, 30000);
+}
+
+static void close_one(struct fixture *f, struct asya_transport *t)
+{
+	bool closed = false;
+
+	asya_transport_close(t, set_flag, &closed);
+	test_run_until(&f->loop, &closed, "the transport to close", WAIT_S);
+}
+
+static void take(struct taker *t, struct asya_transport *tr, const char *actor, bool dead,
+		 unsigned window)
+{
+	*t = (struct taker){.c = {.actor = asya_str_c(actor),
+				  .dead = dead,
+				  .deliver = on_deliver,
+				  .state = on_state,
+				  .user = t}};
+	asya_transport_consume(tr, &t->c);
+	asya_transport_window(tr, &t->c, window);
+}
+
+struct result {
+	bool done;
+	enum asya_settled outcome;
+	struct asya_error err;
+};
+
+static void on_settled(struct asya_settle *op, enum asya_settled outcome,
+		       const struct asya_error *err)
+{
+	struct result *r = op->user;
+
+	assert_false(r->done);
+	r->done = true;
+	r->outcome = outcome;
+	assert_int_equal(outcome == ASYA_SETTLE_FAILED, err != NULL);
+	if (err)
+		r->err = *err;
+}
+
+static enum asya_settled settle(struct fixture *f, struct asya_transport *t, struct asya_settle op)
+{
+	struct result r = {0};
+
+	op.done = on_settled;
+	op.user = &r;
+	asya_transport_settle(t, &op);
+	assert_false(r.done); /* never inside the call */
+	test_run_until(&f->loop, &r.done, "a settlement", WAIT_S);
+	return r.outcome;
+}
+
+static void post(struct fixture *f, struct asya_transport *t, const char *actor, const char *body,
+		 int64_t delay_ms)
+{
+	struct asya_post p = {
+		.actor = asya_str_c(actor), .body = asya_str_c(body), .delay_ms = delay_ms};
+
+	assert_int_equal(settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1}),
+			 ASYA_SETTLED);
+}
+
+static enum asya_settled end_with(struct fixture *f, struct asya_transport *t,
+				  struct asya_delivery *d, enum asya_verdict verdict,
+				  int64_t delay_ms)
+{
+	return settle(
+		f, t,
+		(struct asya_settle){.delivery = d, .verdict = verdict, .delay_ms = delay_ms});
+}
+
+static void wait_for(struct fixture *f, struct taker *t, unsigned n)
+{
+	test_run_until_count(&f->loop, &t->n, n, "deliveries", WAIT_S);
+}
+
+static void on_stat(struct asya_stat *op, const struct asya_error *err)
+{
+	assert_null(err);
+	*(bool *)op->user = true;
+}
+
+static struct asya_depth depth(struct fixture *f, struct asya_transport *t, const char *actor)
+{
+	bool done = false;
+	struct asya_stat op = {.actor = asya_str_c(actor), .done = on_stat, .user = &done};
+
+	asya_transport_stat(t, &op);
+	assert_false(done);
+	test_run_until(&f->loop, &done, "a depth", WAIT_S);
+	return op.depth;
+}
+
+static void expect_depth(struct fixture *f, struct asya_transport *t, const char *actor, int ready,
+			 int leased, int delayed, int dead)
+{
+	struct asya_depth d = depth(f, t, actor);
+
+	assert_int_equal(d.ready, ready);
+	assert_int_equal(d.leased, leased);
+	assert_int_equal(d.delayed, delayed);
+	assert_int_equal(d.dead, dead);
+}
+
+static void expect_body(const struct asya_delivery *d, const char *body)
+{
+	assert_int_equal(d->body.n, strlen(body));
+	assert_memory_equal(d->body.p, body, d->body.n);
+}
+
+/* ---- the contract ---- */
+
+static void posted_message_is_delivered_whole_and_gone_after_its_ack(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	static const char odd[] = "a\0b\xff\n";
+	struct asya_post p = {.actor = ASYA_STR("x"), .body = {odd, sizeof(odd)}};
+	int64_t before = asya_clock_wall_us();
+	struct taker k;
+
+	take(&k, t, "x", false, 4);
+	assert_int_equal(settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1}),
+			 ASYA_SETTLED);
+	wait_for(f, &k, 1);
+	assert_true(k.live);
+	assert_int_equal(k.got[0]->body.n, sizeof(odd));
+	assert_memory_equal(k.got[0]->body.p, odd, sizeof(odd));
+	assert_int_equal(k.got[0]->receives, 1);
+	assert_true(k.got[0]->queued_us >= before && k.got[0]->queued_us <= asya_clock_wall_us());
+	expect_depth(f, t, "x", 0, 1, 0, 0);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	expect_depth(f, t, "x", 0, 0, 0, 0);
+	close_one(f, t);
+}
+
+static void messages_come_in_the_order_they_were_posted(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	char bodies[50][8];
+	struct asya_post p[50];
+	struct taker k;
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(bodies[i], sizeof(bodies[i]), "%d", i);
+		p[i] = (struct asya_post){.actor = ASYA_STR("x"), .body = asya_str_c(bodies[i])};
+	}
+	assert_int_equal(settle(f, t, (struct asya_settle){.posts = p, .n_posts = 50}),
+			 ASYA_SETTLED);
+	take(&k, t, "x", false, 50);
+	wait_for(f, &k, 50);
+	for (int i = 0; i < 50; i++)
+		expect_body(k.got[i], bodies[i]);
+	close_one(f, t);
+}
+
+static void window_bounds_what_is_unsettled_and_zero_takes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct taker k;
+
+	for (int i = 0; i < 6; i++)
+		post(f, t, "x", "m", 0);
+	take(&k, t, "x", false, 0);
+	test_run_for(&f->loop, 50);
+	assert_int_equal(k.n, 0);
+	asya_transport_window(t, &k.c, 2);
+	wait_for(f, &k, 2);
+	test_run_for(&f->loop, 50);
+	assert_int_equal(k.n, 2);
+	end_with(f, t, k.got[0], ASYA_ACK, 0);
+	wait_for(f, &k, 3);
+	asya_transport_window(t, &k.c, 1);
+	end_with(f, t, k.got[1], ASYA_ACK, 0);
+	test_run_for(&f->loop, 50);
+	assert_int_equal(k.n, 3);
+	end_with(f, t, k.got[2], ASYA_ACK, 0);
+	wait_for(f, &k, 4);
+	asya_transport_window(t, &k.c, 10);
+	wait_for(f, &k, 6);
+	close_one(f, t);
+}
+
+static void posts_and_ack_of_one_settlement_happen_together(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	const struct asya_post p[] = {
+		{.actor = ASYA_STR("y"), .body = ASYA_STR("1")},
+		{.actor = ASYA_STR("z"), .body = ASYA_STR("2")},
+		{.actor = ASYA_STR("x"), .dead = true, .body = ASYA_STR("3")}};
+	struct taker k, dead;
+
+	post(f, t, "x", "m", 0);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	assert_int_equal(
+		settle(f, t, (struct asya_settle){.delivery = k.got[0], .posts = p, .n_posts = 3}),
+		ASYA_SETTLED);
+	expect_depth(f, t, "x", 0, 0, 0, 1);
+	expect_depth(f, t, "y", 1, 0, 0, 0);
+	expect_depth(f, t, "z", 1, 0, 0, 0);
+	take(&dead, t, "x", true, 1);
+	wait_for(f, &dead, 1);
+	expect_body(dead.got[0], "3");
+	close_one(f, t);
+}
+
+static void released_message_comes_back_with_its_count(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct taker k;
+
+	post(f, t, "x", "m", 0);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_RELEASE, 0), ASYA_SETTLED);
+	wait_for(f, &k, 2);
+	expect_body(k.got[1], "m");
+	assert_int_equal(k.got[1]->receives, 2);
+	close_one(f, t);
+}
+
+static void delayed_posts_and_releases_are_not_taken_before_their_time(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	int64_t before = asya_clock_wall_us();
+	struct taker k;
+
+	take(&k, t, "x", false, 4);
+	post(f, t, "x", "late", 150);
+	post(f, t, "x", "soon", 0);
+	wait_for(f, &k, 1);
+	expect_body(k.got[0], "soon");
+	expect_depth(f, t, "x", 0, 1, 1, 0);
+	wait_for(f, &k, 2);
+	assert_true(asya_clock_wall_us() - before >= 150000);
+	expect_body(k.got[1], "late");
+	before = asya_clock_wall_us();
+	end_with(f, t, k.got[1], ASYA_RELEASE, 120);
+	wait_for(f, &k, 3);
+	assert_true(asya_clock_wall_us() - before >= 120000);
+	close_one(f, t);
+}
+
+static void queue_time_is_kept_when_the_post_says_so(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct asya_post p = {.actor = ASYA_STR("x"), .body = ASYA_STR("m"), .queued_us = 12345};
+	struct taker k;
+
+	settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1});
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	assert_int_equal(k.got[0]->queued_us, 12345);
+	close_one(f, t);
+}
+
+static void closing_gives_back_what_is_not_settled(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f), *other = open_one(f);
+	struct taker k, l;
+
+	post(f, t, "x", "1", 0);
+	post(f, t, "x", "2", 0);
+	take(&k, t, "x", false, 2);
+	wait_for(f, &k, 2);
+	close_one(f, t);
+	take(&l, other, "x", false, 2);
+	wait_for(f, &l, 2);
+	expect_body(l.got[0], "1");
+	assert_int_equal(l.got[0]->receives, 2);
+	close_one(f, other);
+}
+
+static void stopped_consumer_gets_nothing_more_and_may_still_settle(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct taker k, l;
+
+	post(f, t, "x", "1", 0);
+	take(&k, t, "x", false, 5);
+	wait_for(f, &k, 1);
+	asya_transport_stop(t, &k.c);
+	post(f, t, "x", "2", 0);
+	test_run_for(&f->loop, 60);
+	assert_int_equal(k.n, 1);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	take(&l, t, "x", false, 5);
+	wait_for(f, &l, 1);
+	expect_body(l.got[0], "2");
+	close_one(f, t);
+}
+
+static void several_consumers_share_a_queue_and_none_gets_the_others_message(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t[3];
+	struct taker k[3];
+	bool seen[90] = {false};
+	unsigned total = 0;
+
+	for (int i = 0; i < 3; i++) {
+		t[i] = open_one(f);
+		take(&k[i], t[i], "x", false, 7);
+	}
+	for (int i = 0; i < 90; i++) {
+		char body[8];
+
+		snprintf(body, sizeof(body), "%d", i);
+		post(f, t[i % 3], "x", body, 0);
+	}
+	while (total < 90) {
+		test_run_for(&f->loop, 5);
+		for (int i = 0; i < 3; i++)
+			while (k[i].n) {
+				struct asya_delivery *d = k[i].got[--k[i].n];
+				int which = atoi(d->body.p);
+
+				assert_false(seen[which]);
+				seen[which] = true;
+				total++;
+				assert_int_equal(end_with(f, t[i], d, ASYA_ACK, 0), ASYA_SETTLED);
+			}
+	}
+	expect_depth(f, t[0], "x", 0, 0, 0, 0);
+	for (int i = 0; i < 3; i++)
+		close_one(f, t[i]);
+}
+
+static void many_settlements_at_once_are_each_answered_once(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	_cleanup_(asya_freep) struct asya_settle *ops = asya_calloc(MANY, sizeof(*ops));
+	_cleanup_(asya_freep) struct result *results = asya_calloc(MANY, sizeof(*results));
+	struct asya_post p = {.actor = ASYA_STR("x"), .body = ASYA_STR("m")};
+	struct taker k;
+
+	for (int i = 0; i < MANY; i++) {
+		ops[i] = (struct asya_settle){
+			.posts = &p, .n_posts = 1, .done = on_settled, .user = &results[i]};
+		asya_transport_settle(t, &ops[i]);
+	}
+	for (int i = 0; i < MANY; i++)
+		test_run_until(&f->loop, &results[i].done, "a settlement", WAIT_S);
+	take(&k, t, "x", false, MANY);
+	wait_for(f, &k, MANY);
+	close_one(f, t);
+}
+
+static void settling_after_the_lease_was_lost_is_stale_and_posts_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f), *other = open_one(f);
+	struct asya_post p = {.actor = ASYA_STR("y"), .body = ASYA_STR("late result")};
+	struct taker k, l;
+
+	if (!f->hub) { /* local: another test shows it with a process that is stopped */
+		close_one(f, t);
+		close_one(f, other);
+		return;
+	}
+	post(f, t, "x", "m", 0);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	asya_transport_window(t, &k.c, 0);
+	asya_mem_expire(t);
+	take(&l, other, "x", false, 1);
+	wait_for(f, &l, 1);
+	assert_int_equal(
+		settle(f, t, (struct asya_settle){.delivery = k.got[0], .posts = &p, .n_posts = 1}),
+		ASYA_STALE);
+	expect_depth(f, t, "y", 0, 0, 0, 0);
+	assert_int_equal(end_with(f, other, l.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	close_one(f, t);
+	close_one(f, other);
+}
+
+static void lease_outlives_its_visibility_timeout_while_the_process_lives(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_at(f, &f->loop, 150), *other = open_at(f, &f->loop, 150);
+	struct taker k, l;
+
+	post(f, t, "x", "m", 0);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	take(&l, other, "x", false, 1);
+	test_run_for(&f->loop, 700);
+	assert_int_equal(l.n, 0);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	close_one(f, t);
+	close_one(f, other);
+}
+
+/* ---- several processes ---- */
+
+static char *self;
+
+/* Runs this program as `self child DIR VISIBILITY_MS WHAT`; it writes a byte once it holds a
+ * message. */
+static pid_t spawn(struct fixture *f, const char *visibility, const char *what, int *ret_fd)
+{
+	int fds[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	if (pid == 0) {
+		dup2(fds[1], STDOUT_FILENO);
+		close(fds[0]);
+		close(fds[1]);
+		execl(self, self, "child", f->dir, visibility, what, (char *)NULL);
+		_exit(127);
+	}
+	close(fds[1]);
+	*ret_fd = fds[0];
+	return pid;
+}
+
+struct child {
+	struct asya_consumer c;
+	struct asya_transport *t;
+	const char *what;
+	unsigned acked;
+};
+
+static void child_acked(struct asya_settle *op, enum asya_settled outcome,
+			const struct asya_error *err)
+{
+	if (outcome != ASYA_SETTLED)
+		fprintf(stderr, "child: %s\n", err ? err->text : "stale");
+	_exit(outcome == ASYA_SETTLED ? 0 : outcome == ASYA_STALE ? 3 : 4);
+	(void)op;
+}
+
+static void child_counted(struct asya_settle *op, enum asya_settled outcome,
+			  const struct asya_error *err)
+{
+	if (outcome != ASYA_SETTLED) {
+		fprintf(stderr, "child: %s\n", err ? err->text : "stale");
+		_exit(4);
+	}
+	free(op);
+}
+
+static void child_deliver(struct asya_consumer *c, struct asya_delivery *d)
+{
+	static struct asya_settle op;
+	static const struct asya_post late = {.actor = {"y", 1}, .body = {"late", 4}};
+	struct child *k = c->user;
+
+	if (strcmp(k->what, "drain") == 0) { /* forwards everything to y */
+		struct asya_settle *each = asya_new0(struct asya_settle);
+		struct asya_post *p = asya_new0(struct asya_post);
+
+		*p = (struct asya_post){.actor = ASYA_STR("y"), .body = d->body};
+		*each = (struct asya_settle){
+			.delivery = d, .posts = p, .n_posts = 1, .done = child_counted};
+		asya_transport_settle(k->t, each);
+		return;
+	}
+	if (write(STDOUT_FILENO, "t", 1) != 1)
+		_exit(5);
+	if (strcmp(k->what, "hold") == 0)
+		return;
+	raise(SIGSTOP); /* stopped for longer than its lease; then it settles */
+	op = (struct asya_settle){.delivery = d, .posts = &late, .n_posts = 1, .done = child_acked};
+	asya_transport_settle(k->t, &op);
+}
+
+static int child_main(char **argv)
+{
+	struct asya_local_config config = ASYA_LOCAL_CONFIG_DEFAULT;
+	struct child k = {.c = {.actor = ASYA_STR("x"), .deliver = child_deliver, .user = &k},
+			  .what = argv[4]};
+	struct asya_error err;
+	uv_loop_t loop;
+
+	alarm(60);
+	uv_loop_init(&loop);
+	config.dir = argv[2];
+	config.visibility_ms = atoi(argv[3]);
+	if (asya_local_open(&k.t, &loop, &config, &err)) {
+		fprintf(stderr, "child: %s\n", err.text);
+		return 6;
+	}
+	asya_transport_consume(k.t, &k.c);
+	asya_transport_window(k.t, &k.c, strcmp(k.what, "drain") == 0 ? 20 : 1);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	return 7;
+}
+
+static void await_byte(int fd)
+{
+	char c;
+
+	assert_int_equal(read(fd, &c, 1), 1);
+	close(fd);
+}
+
+static int reap(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void message_of_a_killed_process_comes_back_long_before_its_lease_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct taker k;
+	pid_t pid;
+	int fd;
+
+	post(f, t, "x", "m", 0);
+	pid = spawn(f, "3600000", "hold", &fd);
+	await_byte(fd);
+	kill(pid, SIGKILL);
+	reap(pid);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	assert_int_equal(k.got[0]->receives, 2);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	close_one(f, t);
+}
+
+static void message_of_a_stopped_process_comes_back_when_its_lease_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct taker k;
+	int fd, status;
+	pid_t pid;
+
+	post(f, t, "x", "m", 0);
+	pid = spawn(f, "300", "stop", &fd);
+	await_byte(fd);
+	take(&k, t, "x", false, 1);
+	wait_for(f, &k, 1);
+	kill(pid, SIGCONT);
+	status = reap(pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 3); /* stale */
+	expect_depth(f, t, "y", 0, 0, 0, 0);
+	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	close_one(f, t);
+}
+
+static void killed_consumers_in_several_processes_lose_and_repeat_nothing(void **state)
+{
+	enum { TOTAL = 500, CHILDREN = 3, KILLS = 12 };
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	bool seen[TOTAL] = {false};
+	pid_t pids[CHILDREN];
+	unsigned seed = 7;
+	struct taker k;
+	int fd;
+
+	for (int i = 0; i < TOTAL; i++) {
+		char body[8];
+
+		snprintf(body, sizeof(body), "%d", i);
+		post(f, t, "x", body, 0);
+	}
+	for (int i = 0; i < CHILDREN; i++) {
+		pids[i] = spawn(f, "3600000", "drain", &fd);
+		close(fd);
+	}
+	for (int i = 0; i < KILLS; i++) {
+		int which = i % CHILDREN;
+
+		test_run_for(&f->loop, 20 + (unsigned)rand_r(&seed) % 60);
+		kill(pids[which], SIGKILL);
+		reap(pids[which]);
+		pids[which] = spawn(f, "3600000", "drain", &fd);
+		close(fd);
+	}
+	take(&k, t, "y", false, MANY);
+	wait_for(f, &k, TOTAL);
+	expect_depth(f, t, "x", 0, 0, 0, 0);
+	for (unsigned i = 0; i < k.n; i++) {
+		int which = atoi(k.got[i]->body.p);
+
+		assert_false(seen[which]);
+		seen[which] = true;
+	}
+	for (int i = 0; i < CHILDREN; i++) {
+		kill(pids[i], SIGKILL);
+		reap(pids[i]);
+	}
+	close_one(f, t);
+}
+
+/* ---- */
+
+static int set_up(void **state)
+{
+	struct fixture *f = asya_new0(struct fixture);
+
+	f->backend = *state;
+	uv_loop_init(&f->loop);
+	if (strcmp(f->backend->name, "mem") == 0)
+		f->hub = asya_mem_hub_new(&f->loop);
+	else
+		f->dir = test_dir_make();
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+	const struct backend *backend = f->backend;
+	bool closed = false;
+
+	if (f->hub) {
+		asya_mem_hub_close(f->hub, set_flag, &closed);
+		test_run_until(&f->loop, &closed, "the hub to close", WAIT_S);
+	}
+	test_loop_close(&f->loop);
+	if (f->dir)
+		test_dir_remove(f->dir);
+	free(f);
+	*state = (void *)backend;
+	return 0;
+}
+
+#define T(f, b)                                                                                    \
+	{                                                                                          \
+#f, f, set_up, tear_down, (void *)(b)                                              \
+	}
+
+int main(int argc, char **argv)
+{
+	int failed = 0;
+
+	(void)argc;
+	self = argv[0];
+	if (argc == 5 && strcmp(argv[1], "child") == 0)
+		return child_main(argv);
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(backends); i++) {
+		const struct backend *b = &backends[i];
+		const struct CMUnitTest everywhere[] = {
+			T(posted_message_is_delivered_whole_and_gone_after_its_ack, b),
+			T(messages_come_in_the_order_they_were_posted, b),
+			T(window_bounds_what_is_unsettled_and_zero_takes_nothing, b),
+			T(posts_and_ack_of_one_settlement_happen_together, b),
+			T(released_message_comes_back_with_its_count, b),
+			T(delayed_posts_and_releases_are_not_taken_before_their_time, b),
+			T(queue_time_is_kept_when_the_post_says_so, b),
+			T(closing_gives_back_what_is_not_settled, b),
+			T(stopped_consumer_gets_nothing_more_and_may_still_settle, b),
+			T(several_consumers_share_a_queue_and_none_gets_the_others_message, b),
+			T(many_settlements_at_once_are_each_answered_once, b),
+			T(settling_after_the_lease_was_lost_is_stale_and_posts_nothing, b),
+			T(lease_outlives_its_visibility_timeout_while_the_process_lives, b),
+		};
+		const struct CMUnitTest with_processes[] = {
+			T(message_of_a_killed_process_comes_back_long_before_its_lease_ends, b),
+			T(message_of_a_stopped_process_comes_back_when_its_lease_ends, b),
+			T(killed_consumers_in_several_processes_lose_and_repeat_nothing, b),
+		};
+
+		failed += cmocka_run_group_tests_name(b->name, everywhere, NULL, NULL);
+		if (b->processes)
+			failed += cmocka_run_group_tests_name(b->name, with_processes, NULL, NULL);
+	}
+	return failed;
+}
