@@ -181,7 +181,8 @@ static int term(struct asya_str *s, int64_t *ret_ns)
 		scale *= dot ? 10 : 1;
 	}
 	ns = digits ? unit(s) : 0;
-	if (!ns || value / scale * (double)ns > 9e18)
+	/* Written so that it holds for NaN too: endless digits on both sides of the point. */
+	if (!ns || !(value / scale * (double)ns <= 9e18))
 		return -1;
 	*ret_ns = (int64_t)(value / scale * (double)ns + 0.5);
 	return 0;
@@ -213,7 +214,7 @@ static void decimal(char *out, size_t room, int64_t whole, int64_t rest, int dig
 
 	if (rest) {
 		snprintf(tail, sizeof(tail), ".%0*lld", digits, (long long)rest);
-		for (size_t n = strlen(tail); n > 1 && tail[n - 1] == '0'; n--)
+		for (size_t n = strlen(tail); tail[n - 1] == '0'; n--)
 			tail[n - 1] = '\0';
 	}
 	snprintf(out, room, "%lld%s%s", (long long)whole, tail, name);

@@ -110,6 +110,19 @@ static void times_read_rfc3339_with_fractions_and_zones(void **state)
 		assert_int_equal(asya_time_parse(&us, asya_str_c(bad[i])), -1);
 }
 
+static void a_duration_of_endless_digits_is_none(void **state)
+{
+	char text[801];
+	int64_t ns = 7;
+
+	(void)state;
+	memset(text, '1', sizeof(text));
+	text[400] = '.';
+	text[800] = 's';
+	assert_int_equal(asya_duration_parse(&ns, (struct asya_str){text, sizeof(text)}), -1);
+	assert_int_equal(ns, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +131,7 @@ int main(void)
 		cmocka_unit_test(buf_json_escapes_controls_and_replaces_what_is_not_utf8),
 		cmocka_unit_test(utf8_refuses_surrogates_overlong_forms_and_what_is_cut),
 		cmocka_unit_test(durations_read_and_write_as_go_does),
+		cmocka_unit_test(a_duration_of_endless_digits_is_none),
 		cmocka_unit_test(times_read_rfc3339_with_fractions_and_zones),
 	};
 
