@@ -29,7 +29,7 @@ fuzz:
 	@tools/setup test
 	@test -f build-fuzz/build.ninja || CC=clang meson setup build-fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	@ninja -C build-fuzz --quiet
-	@for f in envelope frame reply; do mkdir -p build-fuzz/corpus/$$f && \
+	@for f in c_runtime envelope frame manifest reply; do mkdir -p build-fuzz/corpus/$$f && \
 		build-fuzz/tests/fuzz/fuzz-$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=0 -verbosity=0 \
 		-artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/fuzz/corpus/$$f || exit 1; \
 		echo "fuzz $$f: no finding in $(FUZZ_SECONDS) s"; done
@@ -37,6 +37,7 @@ fuzz:
 lint:
 	@tools/setup build
 	@$(PYTHON) tools/lint
+	@$(PYTHON) tools/schema --check
 
 clean:
 	rm -rf build build-test build-fuzz
