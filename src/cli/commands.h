@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The commands, a file each. */
+#pragma once
+#include "cli/cli.h"
+
+extern const struct cli_command command_send;
+
+/* Reads options and arguments. -1: go on; else the exit code, with the help or a message printed.
+ */
+int cli_parse(struct cli *cli, int argc, char **argv);

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+/* asya: sends envelopes, runs actors on this machine, looks into queues. */
+#include "cli/cli.h"
+
+#include "base/mem.h"
+#include "cli/commands.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+const struct cli_command *const cli_commands[] = {&command_send, NULL};
+
+static const struct cli_command *find(const char *name)
+{
+	for (size_t i = 0; cli_commands[i]; i++)
+		if (strcmp(cli_commands[i]->name, name) == 0)
+			return cli_commands[i];
+	return NULL;
+}
+
+static void print(struct asya_buf *b)
+{
+	fwrite(b->p, 1, b->n, stdout);
+	asya_buf_fini(b);
+}
+
+static int help(const char *name)
+{
+	const struct cli_command *command = name ? find(name) : NULL;
+	struct asya_buf b = {0};
+
+	if (name && !command)
+		return cli_fail(CLI_USAGE, "there is no command '%s'; `asya help` lists them",
+				name);
+	cli_help_write(&b, command);
+	print(&b);
+	return CLI_OK;
+}
+
+static bool is(const char *word, const char *a, const char *b)
+{
+	return strcmp(word, a) == 0 || strcmp(word, b) == 0;
+}
+
+int main(int argc, char **argv)
+{
+	_cleanup_(asya_arena_freep) struct asya_arena *arena = asya_arena_new();
+	struct cli cli = {.arena = arena};
+	int code;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2 || is(argv[1], "--help", "-h") || is(argv[1], "help", "help"))
+		return argc < 2 ? (help(NULL), CLI_USAGE) : help(argc > 2 ? argv[2] : NULL);
+	if (is(argv[1], "--version", "version")) {
+		printf("asya %s\n", ASYA_VERSION);
+		return CLI_OK;
+	}
+	if (strcmp(argv[1], "--man") == 0) {
+		struct asya_buf b = {0};
+
+		cli_man_write(&b);
+		print(&b);
+		return CLI_OK;
+	}
+	cli.command = find(argv[1]);
+	if (!cli.command)
+		return cli_fail(CLI_USAGE, "there is no command '%s'; `asya help` lists them",
+				argv[1]);
+	code = cli_parse(&cli, argc - 2, argv + 2);
+	if (code >= 0)
+		return code;
+	return cli.command->run(&cli);
+}
