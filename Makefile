@@ -6,6 +6,7 @@ export ASAN_OPTIONS ?= detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS ?= print_stacktrace=1:halt_on_error=1
 
 help:
+	@echo "make demo   installs what is needed, and searches real documents with six actors on this machine"
 	@echo "make test   installs what is needed, and runs every test under ASan and UBSan"
 	@echo "make fuzz   FUZZ_SECONDS=20 of each fuzzer (clang)"
 	@echo "make lint   include directions, sizes, texts"
@@ -16,6 +17,10 @@ build:
 	@tools/setup build
 	@test -f build/build.ninja || meson setup build --buildtype=release -Dtests=false >/dev/null
 	@ninja -C build --quiet
+
+# DOCS=FOLDER: other documents. ASK=QUESTION: another question.
+demo: build
+	@$(PYTHON) tools/demo build
 
 test:
 	@tools/setup test
@@ -42,4 +47,4 @@ lint:
 clean:
 	rm -rf build build-test build-fuzz
 
-.PHONY: help build test fuzz lint clean
+.PHONY: help build demo test fuzz lint clean

@@ -206,18 +206,19 @@ int asya_duration_parse(int64_t *ret_ns, struct asya_str s)
 	return 0;
 }
 
-/* value in units of 10^-digits of the unit, without trailing zeros */
+/* `rest` of `digits` digits behind the point, without zeros at the end */
 static void decimal(char *out, size_t room, int64_t whole, int64_t rest, int digits,
 		    const char *name)
 {
-	char tail[16] = "";
-
-	if (rest) {
-		snprintf(tail, sizeof(tail), ".%0*lld", digits, (long long)rest);
-		for (size_t n = strlen(tail); tail[n - 1] == '0'; n--)
-			tail[n - 1] = '\0';
+	while (digits && rest % 10 == 0) {
+		rest /= 10;
+		digits--;
 	}
-	snprintf(out, room, "%lld%s%s", (long long)whole, tail, name);
+	if (digits)
+		snprintf(out, room, "%lld.%0*lld%s", (long long)whole, digits, (long long)rest,
+			 name);
+	else
+		snprintf(out, room, "%lld%s", (long long)whole, name);
 }
 
 char *asya_duration_write(char *out, int64_t ns)

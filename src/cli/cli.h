@@ -82,6 +82,9 @@ void cli_man_write(struct asya_buf *out);
 int cli_read_file(struct asya_str *ret, struct asya_arena *arena, const char *path, size_t max,
 		  struct asya_error *err);
 
+/* Removes a directory and all in it, as far as it can. */
+void cli_remove_tree(const char *path);
+
 /* ---- a transport, used from top to bottom ---- */
 
 struct client {

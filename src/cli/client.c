@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -137,6 +138,20 @@ int cli_read_file(struct asya_str *ret, struct asya_arena *arena, const char *pa
 		*ret = asya_arena_str(arena, asya_buf_view(&b));
 	asya_buf_fini(&b);
 	return n < 0 ? -1 : 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+	(void)st;
+	(void)kind;
+	(void)ftw;
+	(void)remove(path);
+	return 0;
+}
+
+void cli_remove_tree(const char *path)
+{
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 enum { PROGRESS_MS = 100, BAR = 30 };

@@ -3,6 +3,7 @@
 #pragma once
 #include "cli/cli.h"
 
+extern const struct cli_command command_run;
 extern const struct cli_command command_send;
 
 /* Reads options and arguments. -1: go on; else the exit code, with the help or a message printed.

@@ -4,11 +4,12 @@
 
 #include "base/mem.h"
 #include "cli/commands.h"
+#include "cli/supervise.h"
 
 #include <signal.h>
 #include <stdio.h>
 
-const struct cli_command *const cli_commands[] = {&command_send, NULL};
+const struct cli_command *const cli_commands[] = {&command_run, &command_send, NULL};
 
 static const struct cli_command *find(const char *name)
 {
@@ -62,6 +63,8 @@ int main(int argc, char **argv)
 		print(&b);
 		return CLI_OK;
 	}
+	if (strcmp(argv[1], "__exec") == 0)
+		return supervise_exec(argc - 2, argv + 2);
 	cli.command = find(argv[1]);
 	if (!cli.command)
 		return cli_fail(CLI_USAGE, "there is no command '%s'; `asya help` lists them",

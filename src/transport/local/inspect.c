@@ -113,11 +113,11 @@ int local_store_history(struct local_store *s, struct asya_str id, bool below, a
 	return code == SQLITE_DONE ? 0 : local_store_failed(s, "reading the history", err);
 }
 
-int local_store_queues(struct local_store *s, int64_t now_us, asya_queue_fn *fn, void *user,
-		       struct asya_error *err)
+static int each_queue(struct local_store *s, int64_t now_us, asya_queue_fn *fn, void *user,
+		      struct asya_error *err)
 {
 	sqlite3_stmt *st;
-	int code, result = 0;
+	int code = SQLITE_DONE, result = 0;
 
 	st = prepared(s,
 		      "SELECT actor, max(done), max(failed) FROM queues WHERE space=?1"
@@ -138,4 +138,18 @@ int local_store_queues(struct local_store *s, int64_t now_us, asya_queue_fn *fn,
 	if (result)
 		return -1;
 	return code == SQLITE_DONE ? 0 : local_store_failed(s, "listing queues", err);
+}
+
+/* In one read transaction, so that a message on its way from one queue to the next is seen in
+ * exactly one of them. */
+int local_store_queues(struct local_store *s, int64_t now_us, asya_queue_fn *fn, void *user,
+		       struct asya_error *err)
+{
+	int code;
+
+	if (sqlite3_exec(s->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK)
+		return local_store_failed(s, "listing queues", err);
+	code = each_queue(s, now_us, fn, user, err);
+	(void)sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
+	return code;
 }
