@@ -62,7 +62,7 @@ QUIET = 1.0  # seconds without a connection after SIGTERM before it stops
 EXIT_GRACE = 2.0  # seconds for idle workers to leave by themselves
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0  # seconds before a worker that keeps dying is replaced
 MAX_CONNECTIONS = 256  # accepted at the same time; the rest waits in the kernel
-MAX_TEXT = 32768  # characters of an error's message, and of its traceback
+MAX_TEXT = 12288  # characters of an error's message, and of its traceback: together less than 64 KiB
 CHUNK = 65536
 FLUSH = 262144  # bytes of items gathered before they are sent
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
@@ -95,7 +95,7 @@ def parse_dir(text):
 def parse_chmod(text):
     if text == "":
         return None
-    if not re.fullmatch(r"(0o?)?[0-7]{3}", text):
+    if not re.fullmatch(r"(0o)?0?[0-7]{3}", text):
         raise ValueError("must be an octal mode such as 0o666, or empty to keep what the umask makes")
     return int(text[-3:], 8)
 
@@ -547,7 +547,7 @@ class Frames:
             return data
         if end - 4 > self._limit:
             data += self._more(1, data) if len(data) == 4 else b""
-            raise TooLong(end - 4, self._limit, data[4])
+            raise TooLong(end - 4, self._limit, data[4:5])
         if len(data) < end:
             parts, have = [data], len(data)
             while have < end:
@@ -665,7 +665,7 @@ class RequestV1(Request):
 
     @staticmethod
     def error(code, exc):
-        return frame_bytes(b"", json.dumps([error_object(code, exc, False)]), 1 << 32)
+        return frame_bytes(b"", json.dumps([error_object(code, exc, False)], ensure_ascii=False), 1 << 32)
 
 
 class RequestV2(Request):
@@ -697,7 +697,7 @@ class RequestV2(Request):
 
     @staticmethod
     def error(code, exc):
-        return frame_bytes(b"X", json.dumps(error_object(code, exc, True)), 1 << 32)
+        return frame_bytes(b"X", json.dumps(error_object(code, exc, True), ensure_ascii=False), 1 << 32)
 
 
 class Worker:
@@ -711,7 +711,6 @@ class Worker:
         self._control = control
         self._state = state  # shared: byte 2n: a request is under way; byte 2n+1: one was answered
         self._busy, self._served = 2 * slot, 2 * slot + 1
-        self._slot = slot
         self._parent = parent
         self._handler = None
         self._loop = None
@@ -756,10 +755,8 @@ class Worker:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(line_buffering=True)  # what a killed worker printed is not lost
-        # Stopping is the parent's to order. Handlers, not SIG_IGN: that would outlive an exec in the
-        # handler's own children; and its forks get the default back.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+        # Stopping is the parent's to order: its signal handlers, which do nothing, stay. Not SIG_IGN,
+        # which would outlive an exec in the handler's own children; and its forks get the default.
         os.register_at_fork(after_in_child=restore_signals)
         logging.basicConfig(level=LEVELS[self.settings.log_level], handlers=[LogHandler()])
         if os.getcwd() not in sys.path:
@@ -804,7 +801,7 @@ class Worker:
                 if not self._answer(kind, sock, data):
                     break
         except TooLong as bad:
-            self._refuse(kind or (RequestV2 if bad.first == 82 else RequestV1), sock, "msg_parsing_error", bad)
+            self._refuse(kind or (RequestV2 if bad.first == b"R" else RequestV1), sock, "msg_parsing_error", bad)
         except EOFError as bad:
             self._refuse(kind or RequestV1, sock, "connection_error", bad)
         except (OSError, PeerGone):
@@ -1305,10 +1302,6 @@ class Parent:
             self._close_all()
             raise BecomeWorker(Worker(self.settings, theirs, self.state, child.slot, self.pid))
         theirs.close()
-        try:
-            os.setpgid(pid, pid)
-        except OSError:
-            pass  # the child was faster
         child.pid, child.control, child.ready, child.cancelled = pid, ours, False, False
         self.poll.register(ours, select.POLLIN)
 

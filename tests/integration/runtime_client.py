@@ -33,8 +33,8 @@ class Client:
 
     def __init__(self, path, timeout=20):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(path)  # without a timeout yet: with one, a full backlog would be an error
         self.sock.settimeout(timeout)
-        self.sock.connect(path)
         self._buffer = b""
 
     def __enter__(self):

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,26 @@ def noise(_):
     sys.stderr.write("\0\0\0\3E{}\n")
     os.write(1, b"\0\0\0\1R")
     return sys.stdin.read()
+
+
+def say(payload):
+    print(payload["text"])
+
+
+def raw(_):
+    os.write(1, b"\0\0\0\3E{}")
+    return [[os.readlink("/proc/self/fd/%d" % fd) for fd in (0, 1)]]
+
+
+def stop_a_fork(_):
+    there, here = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(here, b"!")
+        time.sleep(1000)
+    os.read(there, 1)
+    os.kill(pid, signal.SIGTERM)
+    return {"status": os.waitpid(pid, 0)[1]}
 
 
 def endless(payload):
@@ -124,6 +145,9 @@ ACTIONS = {
     "start_and_sleep": start_and_sleep,
     "hold": hold,
     "noise": noise,
+    "say": say,
+    "raw": raw,
+    "stop_a_fork": stop_a_fork,
     "endless": endless,
     "log": log,
     "fail": fail,

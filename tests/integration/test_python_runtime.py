@@ -60,20 +60,21 @@ def alive(pid):
 class Runtime:
     """A running asya_runtime.py."""
 
-    def __init__(self, directory, handler, python=sys.executable, path=HERE, **variables):
+    def __init__(self, directory, handler, python=sys.executable, path=HERE, redirect="", **variables):
         self.dir = str(directory)
         self.path = os.path.join(self.dir, "asya-runtime.sock")
         self.ready_path = os.path.join(self.dir, "runtime-ready")
         self.log_path = os.path.join(self.dir, "log-%d" % time.monotonic_ns())
         self.out_path = self.log_path + "-out"
-        env = {k: v for k, v in os.environ.items() if not k.startswith("ASYA_")}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("ASYA_", "PYTHON"))}
         env.update(PYTHONPATH=str(path), PYTHONDONTWRITEBYTECODE="1", ASYA_SOCKET_DIR=self.dir)
         if handler is not None:
             env["ASYA_HANDLER"] = handler if "." in handler else "runtime_handlers." + handler
         env.update(("ASYA_" + k, str(v)) for k, v in variables.items())
-        with open(self.log_path, "w") as log, open(self.out_path, "w") as out:
+        command = ["sh", "-c", 'exec "$0" "$1" ' + redirect, python, RUNTIME]
+        with open(self.log_path, "w") as log, open(self.out_path, "w") as out, open(RUNTIME) as stdin:
             self.process = subprocess.Popen(
-                [python, RUNTIME], env=env, stdout=out, stderr=log, cwd=self.dir, start_new_session=True
+                command, env=env, stdin=stdin, stdout=out, stderr=log, cwd=self.dir, start_new_session=True
             )
 
     def wait_ready(self):
@@ -393,12 +394,50 @@ def test_oversize_frame_is_refused_before_it_comes(act):
     assert do(act, "echo", value=1) == [1]
 
 
+def test_connection_that_ends_while_another_begins_is_not_mistaken_for_it(act):
+    def descriptors():
+        return len(os.listdir("/proc/%d/fd" % before["pid"]))
+
+    with Client(act.path) as client:
+        [before] = outcome(client.request(envelope({"do": "pid"})))
+        had = descriptors()
+        os.kill(act.process.pid, signal.SIGSTOP)  # so that it sees all that follows at once
+    wait_until("the worker to hang up", lambda: descriptors() < had)
+    with Client(act.path) as client:
+        os.kill(act.process.pid, signal.SIGCONT)
+        assert outcome(client.request(envelope({"do": "pid"}))) == [before]
+
+
 def test_connection_cut_in_a_frame_costs_nothing(act):
     pid = pid_of(act)
     for piece in (b"\0", b"\0\0\0\x50", b"\0\0\0\x50R{"):
         with Client(act.path) as client:
             client.send(piece)
     assert pid_of(act) == pid
+
+
+def test_connections_beyond_the_limit_wait_their_turn(start):
+    runtime = start("act")
+    clients = [Client(runtime.path) for _ in range(300)]
+    assert outcome(clients[0].request(envelope({"do": "echo", "value": 0}))) == [0]
+    assert len(os.listdir("/proc/%d/fd" % runtime.process.pid)) < 280
+    clients[-1].send(frame(dumps(envelope({"do": "echo", "value": 1})), b"R"))
+    for client in clients[:60]:
+        client.close()
+    assert outcome(clients[-1].answer()) == [1]
+    for client in clients:
+        client.close()
+
+
+def test_default_timeout_of_user_code_does_not_touch_connections(start, tmp_path):
+    (tmp_path / "hasty.py").write_text("import socket\nsocket.setdefaulttimeout(0.02)\ndef handle(p): return p\n")
+    runtime = start("hasty.handle", path="")  # found in the working directory
+    request = frame(dumps(envelope(1)), b"R")
+    with Client(runtime.path) as client:
+        client.send(request[:10])
+        time.sleep(0.2)
+        client.send(request[10:])
+        assert outcome(client.answer()) == [1]
 
 
 # ---- JSON ----------------------------------------------------------------------------------------
@@ -514,7 +553,7 @@ def test_endless_recursion_is_an_error(acting):
 
 def test_long_error_texts_are_shortened(act):
     error = do(act, "fail", kind="trouble", text="x" * 1000000)
-    assert len(dumps(error)) < 80000 and "characters left out" in error["details"]["message"]
+    assert len(dumps(error)) < 65536 and "characters left out" in error["details"]["message"]
 
 
 def test_error_text_with_a_lone_surrogate_is_spelt_out(act):
@@ -665,6 +704,15 @@ def test_worker_that_dies_idle_is_replaced(act):
     assert pid_of(act) != before["pid"]
 
 
+def test_idle_worker_that_is_slow_to_see_a_hang_up_lives(act):
+    with Client(act.path) as client:
+        [before] = outcome(client.request(envelope({"do": "pid"})))
+        os.kill(before["pid"], signal.SIGSTOP)
+    time.sleep(0.6)  # three times what a busy one would have
+    os.kill(before["pid"], signal.SIGCONT)
+    assert pid_of(act) == before["pid"]
+
+
 @pytest.mark.parametrize("how", ["sleep_in_c", "start_and_sleep"])
 def test_hanging_up_cancels_the_handler_while_others_go_on(acting, tmp_path, how):
     with Client(acting.path) as other:
@@ -721,7 +769,10 @@ def test_killed_parent_leaves_no_workers(start, tmp_path):
         runtime.process.kill()
         assert client.read_to_end() == b""
     wait_until("the workers' end", lambda: not any(alive(pid) for pid in workers))
-    assert start("echo").process.poll() is None  # takes over the stale files
+    assert os.path.exists(runtime.path) and os.path.exists(runtime.ready_path)
+    runtime = start("echo")
+    wait_until("the next one", lambda: runtime.events("ready"))
+    assert ask(runtime.path, 1) == [1]
 
 
 # ---- Output --------------------------------------------------------------------------------------
@@ -730,6 +781,22 @@ def test_killed_parent_leaves_no_workers(start, tmp_path):
 def test_what_a_handler_prints_goes_nowhere_near_the_answers(act):
     assert do(act, "noise") == [""]
     assert "E{}" * 3 in contents(act.out_path).replace("\0\0\0\3", "")
+
+
+def test_what_a_handler_prints_is_out_when_its_answer_is(act):
+    do(act, "say", text="hello there")
+    assert "hello there" in contents(act.out_path)
+
+
+def test_closed_standard_descriptors_do_not_become_sockets(start):
+    runtime = start("act", redirect="<&- >&-", LOG_LEVEL="ERROR")
+    with Client(runtime.path) as client:
+        assert outcome(client.request(envelope({"do": "raw"}))) == [["/dev/null"] * 2]
+        assert outcome(client.request(envelope({"do": "echo", "value": 1}))) == [1]
+
+
+def test_forks_of_a_handler_can_be_stopped(act):
+    assert do(act, "stop_a_fork") == [{"status": signal.SIGTERM}]
 
 
 def test_python_logging_becomes_json_lines(act):
@@ -823,6 +890,20 @@ def test_ready_file_tells_protocol_and_workers(start):
     assert contents(runtime.ready_path) == "protocol 2\nworkers 3\n"
     assert stat.S_IMODE(os.stat(runtime.path).st_mode) == 0o640
     assert not [name for name in os.listdir(runtime.dir) if name.startswith("runtime-ready.")]
+
+
+def test_ready_file_comes_when_every_worker_has_the_handler(start, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import os, runtime_handlers\n"
+        "try:\n    os.mkdir('first')\n"
+        "except FileExistsError:\n    runtime_handlers.wait_for('go')\n"
+        "handle = runtime_handlers.echo\n"
+    )
+    runtime = start("slow.handle", wait=False, WORKERS=2, LOG_LEVEL="DEBUG")
+    wait_until("one worker", lambda: runtime.events("worker_ready"))
+    assert not os.path.exists(runtime.ready_path)
+    (tmp_path / "go").touch()
+    assert ask(runtime.wait_ready().path, 1) == [1]
 
 
 def test_live_socket_is_refused_and_stays(start):
