@@ -17,7 +17,7 @@ enum { MAX_RULES = 64 };
 struct rule {
 	char name[48];
 	char how; /* '@' the nth hit, '%' per mille, 'o' on */
-	long value;
+	double value;
 	long hits;
 };
 
@@ -39,7 +39,7 @@ static void add_rule(const char *text)
 	if (strcmp(action, "on") == 0)
 		r->how = 'o';
 	else if (strncmp(action, "kill", 4) == 0 && (action[4] == '@' || action[4] == '%'))
-		r->how = action[4], r->value = atol(action + 5);
+		r->how = action[4], r->value = atof(action + 5);
 	else
 		return;
 	state.n++;
@@ -74,8 +74,8 @@ static bool fires(struct rule *r)
 {
 	r->hits++;
 	if (r->how == '@')
-		return r->hits == r->value;
-	return r->how == '%' && (long)(rand_r(&state.seed) % 1000) < r->value;
+		return r->hits == (long)r->value;
+	return r->how == '%' && rand_r(&state.seed) < r->value / 1000 * RAND_MAX;
 }
 
 void asya_failpoint(const char *name)

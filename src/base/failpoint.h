@@ -4,9 +4,9 @@
  * -Dfailpoints=true they are nothing.
  *
  * ASYA_FAILPOINTS holds `name=kill@N` (SIGKILL itself at the Nth hit), `name=kill%P` (with
- * probability P per mille, seeded by ASYA_FAILPOINT_SEED and the process id) or `name=on`
- * (asya_failpoint_on answers true), separated by commas; `*` is every name. Each kill first appends
- * `name` to the file ASYA_FAILPOINT_LOG.
+ * probability P per mille, fractions allowed, seeded by ASYA_FAILPOINT_SEED and the process id) or
+ * `name=on` (asya_failpoint_on answers true), separated by commas; `*` is every name. Each kill
+ * first appends `name` to the file ASYA_FAILPOINT_LOG.
  */
 #pragma once
 #include <stdbool.h>

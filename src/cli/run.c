@@ -357,7 +357,8 @@ static void print_tail(const char *path)
 	fprintf(stderr, "%s%s", text, n && text[n - 1] != '\n' ? "\n" : "");
 }
 
-/* What cannot start because its settings or its code are wrong will not mend by itself. */
+/* What ends by itself, again and again, as soon as it was started, will not mend by that: its
+ * settings or its code are wrong. */
 static bool on_ended(struct supervisor *s, struct process *p)
 {
 	struct running *r = s->user;
@@ -369,7 +370,7 @@ static bool on_ended(struct supervisor *s, struct process *p)
 	else
 		fprintf(stderr, "asya: %s ended with code %d; starting it again\n", p->name,
 			p->exit_code);
-	if (p->signal || p->failures < EARLY_FAILURES || (p->exit_code != 2 && p->exit_code != 127))
+	if (p->signal || !p->exit_code || p->failures < EARLY_FAILURES)
 		return true;
 	fprintf(stderr, "asya: %s cannot start; the end of %s:\n", p->name, p->log_path);
 	print_tail(p->log_path);

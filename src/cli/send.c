@@ -24,7 +24,8 @@ struct sending {
 	struct asya_route route;
 	struct asya_str headers; /* raw object */
 	struct asya_str deadline;
-	struct asya_str root; /* no value: nobody waits */
+	struct asya_str payload; /* of the one message */
+	struct asya_str root;    /* no value: nobody waits */
 	struct progress progress;
 	uint64_t sent, total;
 
@@ -191,8 +192,10 @@ static int check_lines(struct sending *s, const char *path)
 	ssize_t n;
 	int code = 0;
 
-	if (!f)
+	if (strcmp(path, "-") == 0)
 		return 0;
+	if (!f)
+		return cli_fail(CLI_USAGE, "opening '%s': %s", path, strerror(errno));
 	while (!code && (n = getline(&line, &room, f)) >= 0) {
 		struct asya_str payload = trimmed((struct asya_str){line, (size_t)n});
 
@@ -205,9 +208,9 @@ static int check_lines(struct sending *s, const char *path)
 	return code;
 }
 
-static int add_payload(struct sending *s)
+static int read_payload(struct sending *s)
 {
-	const char *text = cli_get(s->cli, "payload"), *id = cli_get(s->cli, "id");
+	const char *text = cli_get(s->cli, "payload");
 	struct asya_str payload = ASYA_STR("null");
 	struct asya_error err;
 
@@ -223,8 +226,16 @@ static int add_payload(struct sending *s)
 		return cli_fail(CLI_USAGE,
 				"--payload: %s (a text needs its quotes: --payload '\"text\"')",
 				err.text);
+	s->payload = payload;
 	s->total = 1;
-	return add(s, s->root.p ? s->root : id ? asya_str_c(id) : ASYA_STR_NONE, payload);
+	return 0;
+}
+
+static int add_payload(struct sending *s)
+{
+	const char *id = cli_get(s->cli, "id");
+
+	return add(s, s->root.p ? s->root : id ? asya_str_c(id) : ASYA_STR_NONE, s->payload);
 }
 
 /* ---- waiting ---- */
@@ -310,8 +321,11 @@ static int run(struct cli *cli)
 	const char *lines = cli_get(cli, "lines");
 	int code = check_words(&s);
 
-	if (code || (lines && (code = check_lines(&s, lines))) ||
-	    (code = client_open(&s.client, cli)))
+	if (!code)
+		code = lines ? check_lines(&s, lines) : read_payload(&s);
+	if (!code)
+		code = client_open(&s.client, cli);
+	if (code)
 		return code;
 	if (s.root.p && !s.client.transport->ops->live)
 		code = cli_fail(CLI_USAGE, "the transport %s cannot tell when messages have ended",
