@@ -62,6 +62,9 @@ int local_store_queue(struct local_store *s, struct asya_str actor, bool dead,
 char *local_store_wake_path(const char *dir, const char *space, struct asya_str actor, bool dead,
 			    struct asya_error *err);
 
+/* Waits for the writers' lock; closing the store, a commit and a rollback let it go. */
+int local_store_lock(struct local_store *s, struct asya_error *err);
+void local_store_forget_queues(struct local_store *s);
 int local_store_begin(struct local_store *s, struct asya_error *err);
 /* Durable on return; wakes whom it concerns. On failure everything is rolled back. */
 int local_store_commit(struct local_store *s, struct asya_error *err);
