@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The contract of the transport port (src/transport/transport.h), run on every backend. */
 #include "lib/loop.h"
+#include "lib/transport.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -18,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MANY = 600, WAIT_S = 20 };
+enum { MANY = 600 };
 
 struct backend {
 	const char *name;
@@ -33,33 +34,6 @@ struct fixture {
 	struct asya_mem_hub *hub;
 	char *dir;
 };
-
-/* A consumer that keeps what it gets. */
-struct taker {
-	struct asya_consumer c;
-	struct asya_delivery *got[MANY];
-	unsigned n;
-	bool live;
-};
-
-static void on_deliver(struct asya_consumer *c, struct asya_delivery *d)
-{
-	struct taker *t = c->user;
-
-	assert_true(t->n < MANY);
-	t->got[t->n++] = d;
-}
-
-static void on_state(struct asya_consumer *c, bool live, const struct asya_error *err)
-{
-	((struct taker *)c->user)->live = live;
-	assert_true(live ? !err : err && err->text[0]);
-}
-
-static void set_flag(void *flag)
-{
-	*(bool *)flag = true;
-}
 
 static struct asya_transport *open_at(struct fixture *f, uv_loop_t *loop, int64_t visibility_ms)
 {
@@ -83,115 +57,6 @@ static struct asya_transport *open_one(struct fixture *f)
 	return open_at(f, &f->loop, 30000);
 }
 
-static void close_one(struct fixture *f, struct asya_transport *t)
-{
-	bool closed = false;
-
-	asya_transport_close(t, set_flag, &closed);
-	test_run_until(&f->loop, &closed, "the transport to close", WAIT_S);
-}
-
-static void take(struct taker *t, struct asya_transport *tr, const char *actor, bool dead,
-		 unsigned window)
-{
-	*t = (struct taker){.c = {.actor = asya_str_c(actor),
-				  .dead = dead,
-				  .deliver = on_deliver,
-				  .state = on_state,
-				  .user = t}};
-	asya_transport_consume(tr, &t->c);
-	asya_transport_window(tr, &t->c, window);
-}
-
-struct result {
-	bool done;
-	enum asya_settled outcome;
-	struct asya_error err;
-};
-
-static void on_settled(struct asya_settle *op, enum asya_settled outcome,
-		       const struct asya_error *err)
-{
-	struct result *r = op->user;
-
-	assert_false(r->done);
-	r->done = true;
-	r->outcome = outcome;
-	assert_int_equal(outcome == ASYA_SETTLE_FAILED, err != NULL);
-	if (err)
-		r->err = *err;
-}
-
-static enum asya_settled settle(struct fixture *f, struct asya_transport *t, struct asya_settle op)
-{
-	struct result r = {0};
-
-	op.done = on_settled;
-	op.user = &r;
-	asya_transport_settle(t, &op);
-	assert_false(r.done); /* never inside the call */
-	test_run_until(&f->loop, &r.done, "a settlement", WAIT_S);
-	return r.outcome;
-}
-
-static void post(struct fixture *f, struct asya_transport *t, const char *actor, const char *body,
-		 int64_t delay_ms)
-{
-	struct asya_post p = {
-		.actor = asya_str_c(actor), .body = asya_str_c(body), .delay_ms = delay_ms};
-
-	assert_int_equal(settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1}),
-			 ASYA_SETTLED);
-}
-
-static enum asya_settled end_with(struct fixture *f, struct asya_transport *t,
-				  struct asya_delivery *d, enum asya_verdict verdict,
-				  int64_t delay_ms)
-{
-	return settle(
-		f, t,
-		(struct asya_settle){.delivery = d, .verdict = verdict, .delay_ms = delay_ms});
-}
-
-static void wait_for(struct fixture *f, struct taker *t, unsigned n)
-{
-	test_run_until_count(&f->loop, &t->n, n, "deliveries", WAIT_S);
-}
-
-static void on_stat(struct asya_stat *op, const struct asya_error *err)
-{
-	assert_null(err);
-	*(bool *)op->user = true;
-}
-
-static struct asya_depth depth(struct fixture *f, struct asya_transport *t, const char *actor)
-{
-	bool done = false;
-	struct asya_stat op = {.actor = asya_str_c(actor), .done = on_stat, .user = &done};
-
-	asya_transport_stat(t, &op);
-	assert_false(done);
-	test_run_until(&f->loop, &done, "a depth", WAIT_S);
-	return op.depth;
-}
-
-static void expect_depth(struct fixture *f, struct asya_transport *t, const char *actor, int ready,
-			 int leased, int delayed, int dead)
-{
-	struct asya_depth d = depth(f, t, actor);
-
-	assert_int_equal(d.ready, ready);
-	assert_int_equal(d.leased, leased);
-	assert_int_equal(d.delayed, delayed);
-	assert_int_equal(d.dead, dead);
-}
-
-static void expect_body(const struct asya_delivery *d, const char *body)
-{
-	assert_int_equal(d->body.n, strlen(body));
-	assert_memory_equal(d->body.p, body, d->body.n);
-}
-
 /* ---- the contract ---- */
 
 static void posted_message_is_delivered_whole_and_gone_after_its_ack(void **state)
@@ -201,21 +66,22 @@ static void posted_message_is_delivered_whole_and_gone_after_its_ack(void **stat
 	static const char odd[] = "a\0b\xff\n";
 	struct asya_post p = {.actor = ASYA_STR("x"), .body = {odd, sizeof(odd)}};
 	int64_t before = asya_clock_wall_us();
-	struct taker k;
+	struct test_taker k;
 
-	take(&k, t, "x", false, 4);
-	assert_int_equal(settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1}),
-			 ASYA_SETTLED);
-	wait_for(f, &k, 1);
+	test_take(&k, t, "x", false, 4);
+	assert_int_equal(
+		test_settle(&f->loop, t, (struct asya_settle){.posts = &p, .n_posts = 1}).outcome,
+		ASYA_SETTLED);
+	test_take_wait(&f->loop, &k, 1);
 	assert_true(k.live);
 	assert_int_equal(k.got[0]->body.n, sizeof(odd));
 	assert_memory_equal(k.got[0]->body.p, odd, sizeof(odd));
 	assert_int_equal(k.got[0]->receives, 1);
 	assert_true(k.got[0]->queued_us >= before && k.got[0]->queued_us <= asya_clock_wall_us());
-	expect_depth(f, t, "x", 0, 1, 0, 0);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	expect_depth(f, t, "x", 0, 0, 0, 0);
-	close_one(f, t);
+	test_expect_depth(&f->loop, t, "x", 0, 1, 0, 0);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_expect_depth(&f->loop, t, "x", 0, 0, 0, 0);
+	test_transport_close(&f->loop, t);
 }
 
 static void messages_come_in_the_order_they_were_posted(void **state)
@@ -224,47 +90,48 @@ static void messages_come_in_the_order_they_were_posted(void **state)
 	struct asya_transport *t = open_one(f);
 	char bodies[50][8];
 	struct asya_post p[50];
-	struct taker k;
+	struct test_taker k;
 
 	for (int i = 0; i < 50; i++) {
 		snprintf(bodies[i], sizeof(bodies[i]), "%d", i);
 		p[i] = (struct asya_post){.actor = ASYA_STR("x"), .body = asya_str_c(bodies[i])};
 	}
-	assert_int_equal(settle(f, t, (struct asya_settle){.posts = p, .n_posts = 50}),
-			 ASYA_SETTLED);
-	take(&k, t, "x", false, 50);
-	wait_for(f, &k, 50);
+	assert_int_equal(
+		test_settle(&f->loop, t, (struct asya_settle){.posts = p, .n_posts = 50}).outcome,
+		ASYA_SETTLED);
+	test_take(&k, t, "x", false, 50);
+	test_take_wait(&f->loop, &k, 50);
 	for (int i = 0; i < 50; i++)
-		expect_body(k.got[i], bodies[i]);
-	close_one(f, t);
+		test_expect_body(k.got[i], bodies[i]);
+	test_transport_close(&f->loop, t);
 }
 
 static void window_bounds_what_is_unsettled_and_zero_takes_nothing(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
-	struct taker k;
+	struct test_taker k;
 
 	for (int i = 0; i < 6; i++)
-		post(f, t, "x", "m", 0);
-	take(&k, t, "x", false, 0);
+		test_post(&f->loop, t, "x", "m", 0);
+	test_take(&k, t, "x", false, 0);
 	test_run_for(&f->loop, 50);
 	assert_int_equal(k.n, 0);
 	asya_transport_window(t, &k.c, 2);
-	wait_for(f, &k, 2);
+	test_take_wait(&f->loop, &k, 2);
 	test_run_for(&f->loop, 50);
 	assert_int_equal(k.n, 2);
-	end_with(f, t, k.got[0], ASYA_ACK, 0);
-	wait_for(f, &k, 3);
+	test_end(&f->loop, t, k.got[0], ASYA_ACK, 0);
+	test_take_wait(&f->loop, &k, 3);
 	asya_transport_window(t, &k.c, 1);
-	end_with(f, t, k.got[1], ASYA_ACK, 0);
+	test_end(&f->loop, t, k.got[1], ASYA_ACK, 0);
 	test_run_for(&f->loop, 50);
 	assert_int_equal(k.n, 3);
-	end_with(f, t, k.got[2], ASYA_ACK, 0);
-	wait_for(f, &k, 4);
+	test_end(&f->loop, t, k.got[2], ASYA_ACK, 0);
+	test_take_wait(&f->loop, &k, 4);
 	asya_transport_window(t, &k.c, 10);
-	wait_for(f, &k, 6);
-	close_one(f, t);
+	test_take_wait(&f->loop, &k, 6);
+	test_transport_close(&f->loop, t);
 }
 
 static void posts_and_ack_of_one_settlement_happen_together(void **state)
@@ -275,37 +142,39 @@ static void posts_and_ack_of_one_settlement_happen_together(void **state)
 		{.actor = ASYA_STR("y"), .body = ASYA_STR("1")},
 		{.actor = ASYA_STR("z"), .body = ASYA_STR("2")},
 		{.actor = ASYA_STR("x"), .dead = true, .body = ASYA_STR("3")}};
-	struct taker k, dead;
+	struct test_taker k, dead;
 
-	post(f, t, "x", "m", 0);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
+	test_post(&f->loop, t, "x", "m", 0);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
 	assert_int_equal(
-		settle(f, t, (struct asya_settle){.delivery = k.got[0], .posts = p, .n_posts = 3}),
+		test_settle(&f->loop, t,
+			    (struct asya_settle){.delivery = k.got[0], .posts = p, .n_posts = 3})
+			.outcome,
 		ASYA_SETTLED);
-	expect_depth(f, t, "x", 0, 0, 0, 1);
-	expect_depth(f, t, "y", 1, 0, 0, 0);
-	expect_depth(f, t, "z", 1, 0, 0, 0);
-	take(&dead, t, "x", true, 1);
-	wait_for(f, &dead, 1);
-	expect_body(dead.got[0], "3");
-	close_one(f, t);
+	test_expect_depth(&f->loop, t, "x", 0, 0, 0, 1);
+	test_expect_depth(&f->loop, t, "y", 1, 0, 0, 0);
+	test_expect_depth(&f->loop, t, "z", 1, 0, 0, 0);
+	test_take(&dead, t, "x", true, 1);
+	test_take_wait(&f->loop, &dead, 1);
+	test_expect_body(dead.got[0], "3");
+	test_transport_close(&f->loop, t);
 }
 
 static void released_message_comes_back_with_its_count(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
-	struct taker k;
+	struct test_taker k;
 
-	post(f, t, "x", "m", 0);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_RELEASE, 0), ASYA_SETTLED);
-	wait_for(f, &k, 2);
-	expect_body(k.got[1], "m");
+	test_post(&f->loop, t, "x", "m", 0);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_RELEASE, 0), ASYA_SETTLED);
+	test_take_wait(&f->loop, &k, 2);
+	test_expect_body(k.got[1], "m");
 	assert_int_equal(k.got[1]->receives, 2);
-	close_one(f, t);
+	test_transport_close(&f->loop, t);
 }
 
 static void delayed_posts_and_releases_are_not_taken_before_their_time(void **state)
@@ -313,22 +182,22 @@ static void delayed_posts_and_releases_are_not_taken_before_their_time(void **st
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
 	int64_t before = asya_clock_wall_us();
-	struct taker k;
+	struct test_taker k;
 
-	take(&k, t, "x", false, 4);
-	post(f, t, "x", "late", 150);
-	post(f, t, "x", "soon", 0);
-	wait_for(f, &k, 1);
-	expect_body(k.got[0], "soon");
-	expect_depth(f, t, "x", 0, 1, 1, 0);
-	wait_for(f, &k, 2);
+	test_take(&k, t, "x", false, 4);
+	test_post(&f->loop, t, "x", "late", 150);
+	test_post(&f->loop, t, "x", "soon", 0);
+	test_take_wait(&f->loop, &k, 1);
+	test_expect_body(k.got[0], "soon");
+	test_expect_depth(&f->loop, t, "x", 0, 1, 1, 0);
+	test_take_wait(&f->loop, &k, 2);
 	assert_true(asya_clock_wall_us() - before >= 150000);
-	expect_body(k.got[1], "late");
+	test_expect_body(k.got[1], "late");
 	before = asya_clock_wall_us();
-	end_with(f, t, k.got[1], ASYA_RELEASE, 120);
-	wait_for(f, &k, 3);
+	test_end(&f->loop, t, k.got[1], ASYA_RELEASE, 120);
+	test_take_wait(&f->loop, &k, 3);
 	assert_true(asya_clock_wall_us() - before >= 120000);
-	close_one(f, t);
+	test_transport_close(&f->loop, t);
 }
 
 static void queue_time_is_kept_when_the_post_says_so(void **state)
@@ -336,70 +205,70 @@ static void queue_time_is_kept_when_the_post_says_so(void **state)
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
 	struct asya_post p = {.actor = ASYA_STR("x"), .body = ASYA_STR("m"), .queued_us = 12345};
-	struct taker k;
+	struct test_taker k;
 
-	settle(f, t, (struct asya_settle){.posts = &p, .n_posts = 1});
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
+	test_settle(&f->loop, t, (struct asya_settle){.posts = &p, .n_posts = 1});
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
 	assert_int_equal(k.got[0]->queued_us, 12345);
-	close_one(f, t);
+	test_transport_close(&f->loop, t);
 }
 
 static void closing_gives_back_what_is_not_settled(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f), *other = open_one(f);
-	struct taker k, l;
+	struct test_taker k, l;
 
-	post(f, t, "x", "1", 0);
-	post(f, t, "x", "2", 0);
-	take(&k, t, "x", false, 2);
-	wait_for(f, &k, 2);
-	close_one(f, t);
-	take(&l, other, "x", false, 2);
-	wait_for(f, &l, 2);
-	expect_body(l.got[0], "1");
+	test_post(&f->loop, t, "x", "1", 0);
+	test_post(&f->loop, t, "x", "2", 0);
+	test_take(&k, t, "x", false, 2);
+	test_take_wait(&f->loop, &k, 2);
+	test_transport_close(&f->loop, t);
+	test_take(&l, other, "x", false, 2);
+	test_take_wait(&f->loop, &l, 2);
+	test_expect_body(l.got[0], "1");
 	assert_int_equal(l.got[0]->receives, 2);
-	close_one(f, other);
+	test_transport_close(&f->loop, other);
 }
 
 static void stopped_consumer_gets_nothing_more_and_may_still_settle(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
-	struct taker k, l;
+	struct test_taker k, l;
 
-	post(f, t, "x", "1", 0);
-	take(&k, t, "x", false, 5);
-	wait_for(f, &k, 1);
+	test_post(&f->loop, t, "x", "1", 0);
+	test_take(&k, t, "x", false, 5);
+	test_take_wait(&f->loop, &k, 1);
 	asya_transport_stop(t, &k.c);
-	post(f, t, "x", "2", 0);
+	test_post(&f->loop, t, "x", "2", 0);
 	test_run_for(&f->loop, 60);
 	assert_int_equal(k.n, 1);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	take(&l, t, "x", false, 5);
-	wait_for(f, &l, 1);
-	expect_body(l.got[0], "2");
-	close_one(f, t);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_take(&l, t, "x", false, 5);
+	test_take_wait(&f->loop, &l, 1);
+	test_expect_body(l.got[0], "2");
+	test_transport_close(&f->loop, t);
 }
 
 static void several_consumers_share_a_queue_and_none_gets_the_others_message(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t[3];
-	struct taker k[3];
+	struct test_taker k[3];
 	bool seen[90] = {false};
 	unsigned total = 0;
 
 	for (int i = 0; i < 3; i++) {
 		t[i] = open_one(f);
-		take(&k[i], t[i], "x", false, 7);
+		test_take(&k[i], t[i], "x", false, 7);
 	}
 	for (int i = 0; i < 90; i++) {
 		char body[8];
 
 		snprintf(body, sizeof(body), "%d", i);
-		post(f, t[i % 3], "x", body, 0);
+		test_post(&f->loop, t[i % 3], "x", body, 0);
 	}
 	while (total < 90) {
 		test_run_for(&f->loop, 5);
@@ -411,12 +280,13 @@ static void several_consumers_share_a_queue_and_none_gets_the_others_message(voi
 				assert_false(seen[which]);
 				seen[which] = true;
 				total++;
-				assert_int_equal(end_with(f, t[i], d, ASYA_ACK, 0), ASYA_SETTLED);
+				assert_int_equal(test_end(&f->loop, t[i], d, ASYA_ACK, 0),
+						 ASYA_SETTLED);
 			}
 	}
-	expect_depth(f, t[0], "x", 0, 0, 0, 0);
+	test_expect_depth(&f->loop, t[0], "x", 0, 0, 0, 0);
 	for (int i = 0; i < 3; i++)
-		close_one(f, t[i]);
+		test_transport_close(&f->loop, t[i]);
 }
 
 static void many_settlements_at_once_are_each_answered_once(void **state)
@@ -424,20 +294,20 @@ static void many_settlements_at_once_are_each_answered_once(void **state)
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
 	_cleanup_(asya_freep) struct asya_settle *ops = asya_calloc(MANY, sizeof(*ops));
-	_cleanup_(asya_freep) struct result *results = asya_calloc(MANY, sizeof(*results));
+	_cleanup_(asya_freep) struct test_result *results = asya_calloc(MANY, sizeof(*results));
 	struct asya_post p = {.actor = ASYA_STR("x"), .body = ASYA_STR("m")};
-	struct taker k;
+	struct test_taker k;
 
 	for (int i = 0; i < MANY; i++) {
 		ops[i] = (struct asya_settle){
-			.posts = &p, .n_posts = 1, .done = on_settled, .user = &results[i]};
+			.posts = &p, .n_posts = 1, .done = test_on_settled, .user = &results[i]};
 		asya_transport_settle(t, &ops[i]);
 	}
 	for (int i = 0; i < MANY; i++)
-		test_run_until(&f->loop, &results[i].done, "a settlement", WAIT_S);
-	take(&k, t, "x", false, MANY);
-	wait_for(f, &k, MANY);
-	close_one(f, t);
+		test_run_until(&f->loop, &results[i].done, "a settlement", TEST_WAIT_S);
+	test_take(&k, t, "x", false, MANY);
+	test_take_wait(&f->loop, &k, MANY);
+	test_transport_close(&f->loop, t);
 }
 
 static void settling_after_the_lease_was_lost_is_stale_and_posts_nothing(void **state)
@@ -445,44 +315,46 @@ static void settling_after_the_lease_was_lost_is_stale_and_posts_nothing(void **
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f), *other = open_one(f);
 	struct asya_post p = {.actor = ASYA_STR("y"), .body = ASYA_STR("late result")};
-	struct taker k, l;
+	struct test_taker k, l;
 
 	if (!f->hub) { /* local: another test shows it with a process that is stopped */
-		close_one(f, t);
-		close_one(f, other);
+		test_transport_close(&f->loop, t);
+		test_transport_close(&f->loop, other);
 		return;
 	}
-	post(f, t, "x", "m", 0);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
+	test_post(&f->loop, t, "x", "m", 0);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
 	asya_transport_window(t, &k.c, 0);
 	asya_mem_expire(t);
-	take(&l, other, "x", false, 1);
-	wait_for(f, &l, 1);
+	test_take(&l, other, "x", false, 1);
+	test_take_wait(&f->loop, &l, 1);
 	assert_int_equal(
-		settle(f, t, (struct asya_settle){.delivery = k.got[0], .posts = &p, .n_posts = 1}),
+		test_settle(&f->loop, t,
+			    (struct asya_settle){.delivery = k.got[0], .posts = &p, .n_posts = 1})
+			.outcome,
 		ASYA_STALE);
-	expect_depth(f, t, "y", 0, 0, 0, 0);
-	assert_int_equal(end_with(f, other, l.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	close_one(f, t);
-	close_one(f, other);
+	test_expect_depth(&f->loop, t, "y", 0, 0, 0, 0);
+	assert_int_equal(test_end(&f->loop, other, l.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_transport_close(&f->loop, t);
+	test_transport_close(&f->loop, other);
 }
 
 static void lease_outlives_its_visibility_timeout_while_the_process_lives(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_at(f, &f->loop, 150), *other = open_at(f, &f->loop, 150);
-	struct taker k, l;
+	struct test_taker k, l;
 
-	post(f, t, "x", "m", 0);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
-	take(&l, other, "x", false, 1);
+	test_post(&f->loop, t, "x", "m", 0);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
+	test_take(&l, other, "x", false, 1);
 	test_run_for(&f->loop, 700);
 	assert_int_equal(l.n, 0);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	close_one(f, t);
-	close_one(f, other);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_transport_close(&f->loop, t);
+	test_transport_close(&f->loop, other);
 }
 
 /* ---- several processes ---- */
@@ -603,42 +475,42 @@ static void message_of_a_killed_process_comes_back_long_before_its_lease_ends(vo
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
-	struct taker k;
+	struct test_taker k;
 	pid_t pid;
 	int fd;
 
-	post(f, t, "x", "m", 0);
+	test_post(&f->loop, t, "x", "m", 0);
 	pid = spawn(f, "3600000", "hold", &fd);
 	await_byte(fd);
 	kill(pid, SIGKILL);
 	reap(pid);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
 	assert_int_equal(k.got[0]->receives, 2);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	close_one(f, t);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_transport_close(&f->loop, t);
 }
 
 static void message_of_a_stopped_process_comes_back_when_its_lease_ends(void **state)
 {
 	struct fixture *f = *state;
 	struct asya_transport *t = open_one(f);
-	struct taker k;
+	struct test_taker k;
 	int fd, status;
 	pid_t pid;
 
-	post(f, t, "x", "m", 0);
+	test_post(&f->loop, t, "x", "m", 0);
 	pid = spawn(f, "300", "stop", &fd);
 	await_byte(fd);
-	take(&k, t, "x", false, 1);
-	wait_for(f, &k, 1);
+	test_take(&k, t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
 	kill(pid, SIGCONT);
 	status = reap(pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 3); /* stale */
-	expect_depth(f, t, "y", 0, 0, 0, 0);
-	assert_int_equal(end_with(f, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
-	close_one(f, t);
+	test_expect_depth(&f->loop, t, "y", 0, 0, 0, 0);
+	assert_int_equal(test_end(&f->loop, t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+	test_transport_close(&f->loop, t);
 }
 
 static void killed_consumers_in_several_processes_lose_and_repeat_nothing(void **state)
@@ -649,14 +521,14 @@ static void killed_consumers_in_several_processes_lose_and_repeat_nothing(void *
 	bool seen[TOTAL] = {false};
 	pid_t pids[CHILDREN];
 	unsigned seed = 7;
-	struct taker k;
+	struct test_taker k;
 	int fd;
 
 	for (int i = 0; i < TOTAL; i++) {
 		char body[8];
 
 		snprintf(body, sizeof(body), "%d", i);
-		post(f, t, "x", body, 0);
+		test_post(&f->loop, t, "x", body, 0);
 	}
 	for (int i = 0; i < CHILDREN; i++) {
 		pids[i] = spawn(f, "3600000", "drain", &fd);
@@ -671,9 +543,9 @@ static void killed_consumers_in_several_processes_lose_and_repeat_nothing(void *
 		pids[which] = spawn(f, "3600000", "drain", &fd);
 		close(fd);
 	}
-	take(&k, t, "y", false, MANY);
-	wait_for(f, &k, TOTAL);
-	expect_depth(f, t, "x", 0, 0, 0, 0);
+	test_take(&k, t, "y", false, MANY);
+	test_take_wait(&f->loop, &k, TOTAL);
+	test_expect_depth(&f->loop, t, "x", 0, 0, 0, 0);
 	for (unsigned i = 0; i < k.n; i++) {
 		int which = atoi(k.got[i]->body.p);
 
@@ -684,7 +556,7 @@ static void killed_consumers_in_several_processes_lose_and_repeat_nothing(void *
 		kill(pids[i], SIGKILL);
 		reap(pids[i]);
 	}
-	close_one(f, t);
+	test_transport_close(&f->loop, t);
 }
 
 /* ---- */
@@ -710,8 +582,8 @@ static int tear_down(void **state)
 	bool closed = false;
 
 	if (f->hub) {
-		asya_mem_hub_close(f->hub, set_flag, &closed);
-		test_run_until(&f->loop, &closed, "the hub to close", WAIT_S);
+		asya_mem_hub_close(f->hub, test_set_flag, &closed);
+		test_run_until(&f->loop, &closed, "the hub to close", TEST_WAIT_S);
 	}
 	test_loop_close(&f->loop);
 	if (f->dir)
