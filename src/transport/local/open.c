@@ -116,38 +116,96 @@ int local_store_clean(struct local_store *s, int64_t now_us, struct asya_error *
 	return 0;
 }
 
+/* While the writers' lock is held, nobody else can get this number. */
+static int lock_owner(struct local_store *s, struct asya_error *err)
+{
+	_cleanup_(asya_freep) char *path = owner_path(s, s->owner);
+
+	s->owner_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	if (s->owner_lock < 0 || flock(s->owner_lock, LOCK_EX | LOCK_NB))
+		return asya_error_errno(err, ASYA_FATAL, errno, "locking '%s'", path);
+	return 0;
+}
+
+/* The number may become another process's if it was never committed, so its file goes first. */
+static void disown(struct local_store *s)
+{
+	_cleanup_(asya_freep) char *path = owner_path(s, s->owner);
+
+	if (s->owner_lock >= 0) {
+		unlink(path);
+		close(s->owner_lock);
+	}
+	s->owner_lock = -1;
+	s->owner = 0;
+}
+
 static int become_owner(struct local_store *s, int64_t now_us, struct asya_error *err)
 {
-	_cleanup_(asya_freep) char *path = NULL;
-	char insert[96];
-
 	if (local_store_begin(s, err))
 		return -1;
-	snprintf(insert, sizeof(insert), "INSERT INTO owners(since_us) VALUES(%lld)",
-		 (long long)now_us);
-	if (sqlite3_exec(s->db, insert, NULL, NULL, NULL) != SQLITE_OK) {
-		local_store_failed(s, "registering this process", err);
+	if (LOCAL_RUN(s, OWNER_ADD, "registering this process", err, now_us)) {
 		local_store_rollback(s);
 		return -1;
 	}
 	s->owner = sqlite3_last_insert_rowid(s->db);
-	path = owner_path(s, s->owner);
-	s->owner_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-	if (s->owner_lock < 0 || flock(s->owner_lock, LOCK_EX | LOCK_NB)) {
-		asya_error_errno(err, ASYA_FATAL, errno, "locking '%s'", path);
+	if (lock_owner(s, err) || local_store_run_commit(s, err)) {
+		disown(s);
 		local_store_rollback(s);
 		return -1;
 	}
-	return local_store_commit(s, err);
+	local_store_committed(s);
+	return 0;
 }
 
 /* ---- opening ---- */
 
+static bool is_dir(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A power cut must not take a new directory away from under what was committed in it. */
+static void sync_parent(const char *path)
+{
+	_cleanup_(asya_freep) char *parent = asya_strdup(path);
+	char *slash = strrchr(parent, '/');
+	int fd;
+
+	if (slash)
+		slash[slash == parent] = '\0';
+	fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	(void)fsync(fd);
+	close(fd);
+}
+
 static int make_dir(const char *path, struct asya_error *err)
 {
-	if (mkdir(path, 0777) && errno != EEXIST)
-		return asya_error_errno(err, ASYA_FATAL, errno, "making the directory '%s'", path);
+	int code = mkdir(path, 0777), errnum = errno;
+
+	if (code && !is_dir(path))
+		return asya_error_errno(err, ASYA_FATAL, errnum == EEXIST ? ENOTDIR : errnum,
+					"making the directory '%s'", path);
+	if (!code)
+		sync_parent(path);
 	return 0;
+}
+
+/* The directory and those above it, whose trouble shows at the last. */
+static int make_path(char *dir, struct asya_error *err)
+{
+	struct asya_error ignored;
+
+	for (char *slash = strchr(dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)make_dir(dir, &ignored);
+		*slash = '/';
+	}
+	return make_dir(dir, err);
 }
 
 static int make_dirs(struct local_store *s, struct asya_error *err)
@@ -155,14 +213,11 @@ static int make_dirs(struct local_store *s, struct asya_error *err)
 	static const char *const below[] = {"owners", "wake"};
 	_cleanup_(asya_freep) char *lock = asya_asprintf("%s/write.lock", s->dir);
 
-	for (char *slash = strchr(s->dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		if (mkdir(s->dir, 0777) && errno != EEXIST)
-			asya_error_errno(err, ASYA_FATAL, errno, "making the directory '%s'",
-					 s->dir);
-		*slash = '/';
-	}
-	if (make_dir(s->dir, err))
+	if (!*s->dir)
+		return asya_error_set(
+			err, ASYA_FATAL,
+			"the directory of the local transport is '', it must be a path");
+	if (make_path(s->dir, err))
 		return -1;
 	for (size_t i = 0; i < ASYA_ARRAY_SIZE(below); i++) {
 		_cleanup_(asya_freep) char *path = asya_asprintf("%s/%s", s->dir, below[i]);
@@ -190,9 +245,16 @@ static int pragma_int(struct local_store *s, const char *text, int64_t *ret, str
 	return code == SQLITE_ROW ? 0 : local_store_failed(s, "reading", err);
 }
 
-/* Makes the tables in an empty database; refuses one that is not ours. The writers' lock is held.
- */
-static int adopt(struct local_store *s, struct asya_error *err)
+static int run_text(struct local_store *s, const char *text, const char *what,
+		    struct asya_error *err)
+{
+	return sqlite3_exec(s->db, text, NULL, NULL, NULL) == SQLITE_OK
+		       ? 0
+		       : local_store_failed(s, what, err);
+}
+
+/* Whether it is ours (1) or empty (0); refuses any other. Only reads. */
+static int recognise(struct local_store *s, struct asya_error *err)
 {
 	int64_t id = 0, version = 0, tables = 0;
 
@@ -200,18 +262,44 @@ static int adopt(struct local_store *s, struct asya_error *err)
 	    pragma_int(s, "PRAGMA user_version", &version, err) ||
 	    pragma_int(s, "SELECT count(*) FROM sqlite_schema", &tables, err))
 		return -1;
-	if (id == LOCAL_APPLICATION_ID && version == LOCAL_VERSION)
-		return 0;
-	if (id == LOCAL_APPLICATION_ID || tables)
-		return asya_error_set(
-			err, ASYA_FATAL, "'%s/queue.db' is %s; choose another directory", s->dir,
-			id == LOCAL_APPLICATION_ID ? "of another version of Asya"
-						   : "a database of some other program");
-	if (sqlite3_exec(s->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(s->db, local_schema, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-		return local_store_failed(s, "making the tables", err);
-	return 0;
+	if (id == LOCAL_APPLICATION_ID && version != LOCAL_VERSION)
+		return asya_error_set(err, ASYA_FATAL,
+				      "'%s/queue.db' is of another version of Asya (%lld, this one "
+				      "reads %d); choose another directory",
+				      s->dir, (long long)version, LOCAL_VERSION);
+	if (id != LOCAL_APPLICATION_ID && (id || tables))
+		return asya_error_set(err, ASYA_FATAL,
+				      "'%s/queue.db' is a database of some other program; choose "
+				      "another directory",
+				      s->dir);
+	if (sqlite3_db_readonly(s->db, "main"))
+		return asya_error_set(err, ASYA_FATAL,
+				      "'%s/queue.db' can only be read; make it writable", s->dir);
+	return id == LOCAL_APPLICATION_ID;
+}
+
+/* What was looked at and refused keeps its bytes: until then nothing is checkpointed either. */
+static int keep_log(struct local_store *s, int keep)
+{
+	return sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep, NULL);
+}
+
+/* Makes the tables in an empty database. The writers' lock is held. */
+static int adopt(struct local_store *s, const struct asya_local_config *config,
+		 struct asya_error *err)
+{
+	int ours;
+
+	keep_log(s, 1);
+	ours = recognise(s, err);
+	if (ours < 0)
+		return -1;
+	keep_log(s, 0);
+	if (run_text(s, "PRAGMA journal_mode=WAL", "opening", err) ||
+	    run_text(s, config->normal ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL",
+		     "opening", err))
+		return -1;
+	return ours ? 0 : run_text(s, local_schema, "making the tables", err);
 }
 
 static int set_up(struct local_store *s, const struct asya_local_config *config,
@@ -222,13 +310,7 @@ static int set_up(struct local_store *s, const struct asya_local_config *config,
 	sqlite3_busy_timeout(s->db, BUSY_MS);
 	if (local_store_lock(s, err))
 		return -1;
-	if (sqlite3_exec(s->db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(s->db,
-			 config->normal ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL",
-			 NULL, NULL, NULL) != SQLITE_OK)
-		code = local_store_failed(s, "opening", err);
-	else
-		code = adopt(s, err);
+	code = adopt(s, config, err);
 	flock(s->lock, LOCK_UN);
 	/* What cannot be opened now will not open by itself. */
 	if (code)

@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 
 const char local_schema[] =
+	"BEGIN;"
 	"CREATE TABLE queues(id INTEGER PRIMARY KEY, space TEXT NOT NULL, actor TEXT NOT NULL,"
 	" dead INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT "
 	"0,"
@@ -30,7 +31,8 @@ const char local_schema[] =
 	"CREATE INDEX hops_root ON hops(root) WHERE root IS NOT NULL;"
 	"CREATE TABLE live(root TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;"
 	"PRAGMA application_id=1098086753;"
-	"PRAGMA user_version=1;";
+	"PRAGMA user_version=1;"
+	"COMMIT;";
 
 static const char *const sql[] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
@@ -60,6 +62,7 @@ static const char *const sql[] = {
 	[LIVE_DROP] = "DELETE FROM live WHERE root=?1 AND n<=0",
 	[NEXT] = "SELECT visible_us FROM slots WHERE queue=?1 AND visible_us>?2"
 		 " ORDER BY visible_us LIMIT 1",
+	[OWNER_ADD] = "INSERT INTO owners(since_us) VALUES(?1)",
 	[OWNERS] = "SELECT id FROM owners WHERE id<>?1",
 	[OWNER_FREE] = "UPDATE slots SET owner=0, visible_us=?1 WHERE queue=?2 AND visible_us>?1 "
 		       "AND owner=?3",

@@ -27,6 +27,7 @@ enum local_statement {
 	LIVE_ADD,
 	LIVE_DROP,
 	NEXT,
+	OWNER_ADD,
 	OWNERS,
 	OWNER_FREE,
 	OWNER_DROP,

@@ -74,16 +74,28 @@ static void wake_all(struct local_store *s)
 	}
 }
 
-int local_store_commit(struct local_store *s, struct asya_error *err)
+int local_store_run_commit(struct local_store *s, struct asya_error *err)
 {
 	asya_failpoint("local.commit");
-	if (count_outcomes(s, err) || local_sql_run(s, COMMIT, "committing", err, 0, NULL)) {
+	if (count_outcomes(s, err) || local_sql_run(s, COMMIT, "committing", err, 0, NULL))
+		return -1;
+	asya_failpoint("local.committed");
+	return 0;
+}
+
+void local_store_committed(struct local_store *s)
+{
+	flock(s->lock, LOCK_UN);
+	wake_all(s);
+}
+
+int local_store_commit(struct local_store *s, struct asya_error *err)
+{
+	if (local_store_run_commit(s, err)) {
 		local_store_rollback(s);
 		return -1;
 	}
-	asya_failpoint("local.committed");
-	flock(s->lock, LOCK_UN);
-	wake_all(s);
+	local_store_committed(s);
 	return 0;
 }
 

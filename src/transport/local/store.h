@@ -68,6 +68,9 @@ void local_store_forget_queues(struct local_store *s);
 int local_store_begin(struct local_store *s, struct asya_error *err);
 /* Durable on return; wakes whom it concerns. On failure everything is rolled back. */
 int local_store_commit(struct local_store *s, struct asya_error *err);
+/* Its two steps, for who has something to do before the writers' lock is let go. */
+int local_store_run_commit(struct local_store *s, struct asya_error *err);
+void local_store_committed(struct local_store *s);
 void local_store_rollback(struct local_store *s);
 
 int local_store_post(struct local_store *s, const struct asya_post *post, int64_t now_us,
