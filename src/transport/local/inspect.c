@@ -8,8 +8,8 @@
 
 static const char depth_sql[] =
 	"SELECT count(*) FILTER (WHERE visible_us<=?2),"
-	" count(*) FILTER (WHERE visible_us>?2 AND owner<>0),"
-	" count(*) FILTER (WHERE visible_us>?2 AND owner=0) FROM slots WHERE queue=?1";
+	" count(*) FILTER (WHERE visible_us>?2 AND owner>0),"
+	" count(*) FILTER (WHERE visible_us>?2 AND owner<=0) FROM slots WHERE queue=?1";
 
 /* NULL with *err filled. The caller finalizes it. */
 static sqlite3_stmt *prepared(struct local_store *s, const char *text, struct asya_error *err)
@@ -70,10 +70,11 @@ int local_store_live(struct local_store *s, struct asya_str root, int64_t *ret,
 	sqlite3_stmt *st;
 	int code;
 
-	st = prepared(s, "SELECT n FROM live WHERE root=?1", err);
+	st = prepared(s, "SELECT n FROM live WHERE root=?1 AND space=?2", err);
 	if (!st)
 		return -1;
 	bind_str(st, 1, root);
+	bind_str(st, 2, asya_str_c(s->space));
 	code = sqlite3_step(st);
 	*ret = code == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
 	sqlite3_finalize(st);
@@ -87,7 +88,7 @@ int local_store_history(struct local_store *s, struct asya_str id, bool below, a
 	static const char columns[] = "SELECT id,parent,root,outcome,detail,received_us,settled_us,"
 				      "attempt,actor FROM hops WHERE ";
 	_cleanup_(asya_freep) char *text =
-		asya_asprintf("%s%s ORDER BY n", columns, below ? "root=?1" : "id=?1");
+		asya_asprintf("%s%s AND space=?2 ORDER BY n", columns, below ? "root=?1" : "id=?1");
 	sqlite3_stmt *st;
 	int code;
 
@@ -95,6 +96,7 @@ int local_store_history(struct local_store *s, struct asya_str id, bool below, a
 	if (!st)
 		return -1;
 	bind_str(st, 1, id);
+	bind_str(st, 2, asya_str_c(s->space));
 	while ((code = sqlite3_step(st)) == SQLITE_ROW) {
 		struct asya_hop_row row = {
 			.actor = column_str(st, 8),

@@ -16,6 +16,8 @@
 #include "core/envelope.h"
 #include "transport/local/thread.h"
 
+#include <sys/stat.h>
+
 enum { POLL_MS = 2000 };
 
 static struct local *local_of(struct asya_transport *t)
@@ -37,30 +39,45 @@ static void poke(struct local_consumer *c)
 
 	pthread_mutex_lock(&l->lock);
 	c->poked = true;
-	if (c->window && !c->stopped)
+	if ((c->window || !c->live) && !c->stopped)
 		ring_thread(l);
 	pthread_mutex_unlock(&l->lock);
 }
 
+static void on_watch(uv_fs_event_t *w, const char *name, int events, int status);
+
+/* Watches the file of this name that is there now. Without a watch (limits of inotify) the slow
+ * poll still finds everything. */
+static void watch(struct local_consumer *c)
+{
+	struct stat st;
+
+	if (!c->wake || c->stopped)
+		return;
+	if (stat(c->wake, &st) && (local_wake_touch(c->wake) || stat(c->wake, &st)))
+		return;
+	if (st.st_ino == c->wake_ino)
+		return;
+	uv_fs_event_stop(&c->watch);
+	c->wake_ino = uv_fs_event_start(&c->watch, on_watch, c->wake, 0) ? 0 : st.st_ino;
+}
+
 static void on_watch(uv_fs_event_t *w, const char *name, int events, int status)
 {
+	struct local_consumer *c = asya_container_of(w, struct local_consumer, watch);
+
 	(void)name;
-	(void)events;
 	(void)status;
-	poke(asya_container_of(w, struct local_consumer, watch));
+	if (events & UV_RENAME) { /* deleted; a new one may have the same number */
+		c->wake_ino = 0;
+		watch(c);
+	}
+	poke(c);
 }
 
 static void on_due(uv_timer_t *t)
 {
 	poke(asya_container_of(t, struct local_consumer, due));
-}
-
-static void on_poll(uv_timer_t *t)
-{
-	struct local *l = asya_container_of(t, struct local, poll);
-
-	for (struct asya_link *i = l->consumers.next; i != &l->consumers; i = i->next)
-		poke(asya_container_of(i, struct local_consumer, link));
 }
 
 static void settle(struct asya_transport *t, struct asya_settle *op)
@@ -73,19 +90,39 @@ static void settle(struct asya_transport *t, struct asya_settle *op)
 	pthread_mutex_unlock(&l->lock);
 }
 
-static void nothing_done(struct asya_settle *op, enum asya_settled outcome,
-			 const struct asya_error *err)
+/* Where it failed, the poll tries again. */
+static void given_back(struct asya_settle *op, enum asya_settled outcome,
+		       const struct asya_error *err)
 {
-	(void)op;
-	(void)outcome;
+	struct local_delivery *d = local_delivery_of(op->delivery);
+
 	(void)err;
+	if (outcome == ASYA_SETTLE_FAILED)
+		asya_list_add_tail(&d->consumer->local->unreturned, &d->link);
 }
 
 static void give_back(struct local *l, struct local_delivery *d)
 {
 	d->giving_back = (struct asya_settle){
-		.delivery = &d->base, .verdict = ASYA_RELEASE, .done = nothing_done};
+		.delivery = &d->base, .verdict = ASYA_RELEASE, .done = given_back};
 	settle(&l->base, &d->giving_back);
+}
+
+static void on_poll(uv_timer_t *t)
+{
+	struct local *l = asya_container_of(t, struct local, poll);
+	struct asya_link again, *i;
+
+	asya_list_init(&again);
+	asya_list_splice(&again, &l->unreturned);
+	while ((i = asya_list_pop(&again)))
+		give_back(l, asya_container_of(i, struct local_delivery, link));
+	for (i = l->consumers.next; i != &l->consumers; i = i->next) {
+		struct local_consumer *c = asya_container_of(i, struct local_consumer, link);
+
+		watch(c);
+		poke(c);
+	}
 }
 
 static void finish_settle(struct asya_settle *op, const struct asya_error *err)
@@ -93,9 +130,40 @@ static void finish_settle(struct asya_settle *op, const struct asya_error *err)
 	struct asya_delivery *d = op->delivery;
 	enum asya_settled result = op->result;
 
-	op->done(op, result, result == ASYA_SETTLE_FAILED ? err : NULL);
+	op->done(op, result, err);
 	if (d && result != ASYA_SETTLE_FAILED)
 		local_delivery_free(local_delivery_of(d));
+}
+
+static void finish_settles(struct asya_link *settles, const struct asya_error *err)
+{
+	struct asya_link *i;
+
+	while ((i = asya_list_pop(settles)))
+		finish_settle(asya_container_of(i, struct asya_settle, link), err);
+}
+
+static void finish_failures(struct asya_link *failures)
+{
+	struct asya_link *i;
+
+	while ((i = asya_list_pop(failures))) {
+		struct local_failure *f = asya_container_of(i, struct local_failure, link);
+
+		finish_settles(&f->settles, &f->error);
+		free(f);
+	}
+}
+
+static void finish_stats(struct asya_link *stats, const struct asya_error *err)
+{
+	struct asya_link *i;
+
+	while ((i = asya_list_pop(stats))) {
+		struct asya_stat *op = asya_container_of(i, struct asya_stat, link);
+
+		op->done(op, op->failed ? err : NULL);
+	}
 }
 
 /* Tells the consumer its state and hands its deliveries over. */
@@ -143,6 +211,7 @@ static void on_closed(uv_handle_t *h)
 		struct local_consumer *c = asya_container_of(i, struct local_consumer, link);
 
 		free((char *)c->actor.p);
+		free(c->wake);
 		free(c);
 	}
 	pthread_mutex_destroy(&l->lock);
@@ -158,11 +227,32 @@ static void close_handle(struct local *l, uv_handle_t *h)
 	uv_close(h, on_closed);
 }
 
+/* What was asked for after the thread's last look. */
+static void refuse_late(struct local *l)
+{
+	struct asya_error err;
+	struct asya_link *i;
+
+	asya_error_set(&err, ASYA_FATAL, "the transport on '%s' is closed", l->store.dir);
+	while ((i = asya_list_pop(&l->settles))) {
+		struct asya_settle *op = asya_container_of(i, struct asya_settle, link);
+
+		op->result = ASYA_SETTLE_FAILED;
+		finish_settle(op, &err);
+	}
+	while ((i = asya_list_pop(&l->stats))) {
+		struct asya_stat *op = asya_container_of(i, struct asya_stat, link);
+
+		op->done(op, &err);
+	}
+}
+
 static void end(struct local *l)
 {
 	struct asya_link *i;
 
 	pthread_join(l->thread, NULL);
+	refuse_late(l);
 	while ((i = asya_list_pop(&l->held)))
 		local_delivery_free(asya_container_of(i, struct local_delivery, held));
 	local_store_close(&l->store);
@@ -179,27 +269,25 @@ static void end(struct local *l)
 static void on_ring(uv_async_t *a)
 {
 	struct local *l = asya_container_of(a, struct local, ring);
-	struct asya_error err = {ASYA_RETRY, "the statistics could not be read"};
-	struct asya_link settles, stats, *i;
+	struct asya_link settles, failures, stats, *i;
+	struct asya_error stats_error;
 	bool ended;
 
 	asya_list_init(&settles);
+	asya_list_init(&failures);
 	asya_list_init(&stats);
 	pthread_mutex_lock(&l->lock);
 	asya_list_splice(&settles, &l->settles_out);
+	asya_list_splice(&failures, &l->failures);
 	asya_list_splice(&stats, &l->stats_out);
+	stats_error = l->stats_error;
 	ended = l->ended;
-	if (!asya_list_empty(&settles))
-		err = l->error;
 	pthread_mutex_unlock(&l->lock);
-	while ((i = asya_list_pop(&settles)))
-		finish_settle(asya_container_of(i, struct asya_settle, link), &err);
-	while ((i = asya_list_pop(&stats))) {
-		struct asya_stat *op = asya_container_of(i, struct asya_stat, link);
-
-		op->done(op, op->failed ? &err : NULL);
-	}
-	for (i = l->consumers.next; i != &l->consumers && !ended; i = i->next)
+	finish_settles(&settles, NULL);
+	finish_failures(&failures);
+	finish_stats(&stats, &stats_error);
+	/* Once closing, deliveries on their way are given back with the others. */
+	for (i = l->consumers.next; i != &l->consumers && !l->closed; i = i->next)
 		serve_consumer(l, asya_container_of(i, struct local_consumer, link));
 	if (ended)
 		end(l);
@@ -209,24 +297,20 @@ static void consume(struct asya_transport *t, struct asya_consumer *user)
 {
 	struct local *l = local_of(t);
 	struct local_consumer *c = asya_new0(struct local_consumer);
-	_cleanup_(asya_freep) char *path = NULL;
-	struct asya_error ignored;
 
 	*c = (struct local_consumer){
 		.local = l,
 		.user = user,
 		.actor = {asya_strndup(user->actor.p, user->actor.n), user->actor.n},
 		.dead = user->dead,
+		.wake = local_wake_path(&l->store, user->actor, user->dead),
 		.poked = true,
 		.more = true};
 	asya_list_init(&c->ready);
 	user->backend = c;
 	uv_timer_init(l->loop, &c->due);
 	uv_fs_event_init(l->loop, &c->watch);
-	/* Without a watch (limits of inotify) the slow poll still finds everything. */
-	path = local_store_wake_path(l->store.dir, l->store.space, c->actor, c->dead, &ignored);
-	if (path)
-		(void)uv_fs_event_start(&c->watch, on_watch, path, 0);
+	watch(c);
 	pthread_mutex_lock(&l->lock);
 	asya_list_add_tail(&l->consumers, &c->link);
 	ring_thread(l);
@@ -302,22 +386,40 @@ static int start_thread(struct local *l, struct asya_error *err)
 	return code ? asya_error_errno(err, ASYA_FATAL, code, "starting a thread") : 0;
 }
 
+/* One whose thread never ran. */
+static void discard(struct local *l)
+{
+	local_store_close(&l->store);
+	pthread_mutex_destroy(&l->lock);
+	pthread_cond_destroy(&l->work);
+	free(l);
+}
+
+static void on_discarded(uv_handle_t *h)
+{
+	discard(asya_container_of((uv_async_t *)h, struct local, ring));
+}
+
 int asya_local_open(struct asya_transport **ret, uv_loop_t *loop,
 		    const struct asya_local_config *config, struct asya_error *err)
 {
 	struct local *l = asya_new0(struct local);
 	int64_t now = asya_clock_mono_ms();
+	int code;
 
 	*l = (struct local){.base = {&asya_local_ops},
 			    .loop = loop,
 			    .visibility_ms = config->visibility_ms,
 			    .beat_ms = now + config->visibility_ms / 3,
-			    .clean_ms = now};
+			    .clean_ms = now,
+			    .clock_us = asya_clock_wall_us() - now * 1000};
 	asya_list_init(&l->consumers);
 	asya_list_init(&l->settles);
 	asya_list_init(&l->stats);
 	asya_list_init(&l->settles_out);
 	asya_list_init(&l->stats_out);
+	asya_list_init(&l->failures);
+	asya_list_init(&l->unreturned);
 	asya_list_init(&l->held);
 	if (local_store_open(&l->store, config, err) ||
 	    local_store_own(&l->store, asya_clock_wall_us(), err)) {
@@ -326,11 +428,19 @@ int asya_local_open(struct asya_transport **ret, uv_loop_t *loop,
 		return -1;
 	}
 	init_lock(l);
-	uv_async_init(loop, &l->ring, on_ring);
+	code = uv_async_init(loop, &l->ring, on_ring);
+	if (code) {
+		asya_error_errno(err, ASYA_FATAL, -code, "watching for the thread of '%s'",
+				 config->dir);
+		discard(l);
+		return -1;
+	}
+	if (start_thread(l, err)) {
+		uv_close((uv_handle_t *)&l->ring, on_discarded);
+		return -1;
+	}
 	uv_timer_init(loop, &l->poll);
 	uv_timer_start(&l->poll, on_poll, POLL_MS, POLL_MS);
-	if (start_thread(l, err))
-		abort();
 	*ret = &l->base;
 	return 0;
 }

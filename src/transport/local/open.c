@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 30000 };
+enum { BUSY_MS = 30000, OWNERS_ONCE = 64 };
 
 /* ---- owners ---- */
 
@@ -37,16 +37,10 @@ static bool owner_gone(const struct local_store *s, int64_t id)
 
 static int free_owner(struct local_store *s, int64_t id, int64_t now_us, struct asya_error *err)
 {
-	sqlite3_stmt *all;
-	int code = 0;
-
-	if (sqlite3_prepare_v2(s->db, "SELECT id FROM queues", -1, &all, NULL) != SQLITE_OK)
-		return local_store_failed(s, "listing queues", err);
-	while (!code && sqlite3_step(all) == SQLITE_ROW)
-		code = LOCAL_RUN(s, OWNER_FREE, "freeing leases", err, now_us,
-				 sqlite3_column_int64(all, 0), id);
-	sqlite3_finalize(all);
-	return code || LOCAL_RUN(s, OWNER_DROP, "dropping an owner", err, id) ? -1 : 0;
+	return LOCAL_RUN(s, OWNER_FREE, "freeing leases", err, now_us, id) ||
+			       LOCAL_RUN(s, OWNER_DROP, "dropping an owner", err, id)
+		       ? -1
+		       : 0;
 }
 
 static int owners_gone(struct local_store *s, int64_t *ret, size_t room, size_t *ret_n,
@@ -83,36 +77,49 @@ static bool hops_over(struct local_store *s)
 	return over;
 }
 
-int local_store_clean(struct local_store *s, int64_t now_us, struct asya_error *err)
+/* Frees some of what is to be freed; *ret_n: how many owners that was. */
+static int clean_some(struct local_store *s, int64_t now_us, bool prune, size_t *ret_n,
+		      struct asya_error *err)
 {
-	bool prune = s->history && hops_over(s);
-	int64_t gone[64];
+	int64_t gone[OWNERS_ONCE];
 	int code = 0;
-	size_t n;
 
-	if (owners_gone(s, gone, ASYA_ARRAY_SIZE(gone), &n, err))
+	if (owners_gone(s, gone, ASYA_ARRAY_SIZE(gone), ret_n, err))
 		return -1;
-	if (!n && !prune)
+	if (!*ret_n && !prune)
 		return 0;
 	if (local_store_begin(s, err))
 		return -1;
-	for (size_t i = 0; i < n && !code; i++)
+	for (size_t i = 0; i < *ret_n && !code; i++)
 		code = free_owner(s, gone[i], now_us, err);
 	if (!code && prune)
 		code = LOCAL_RUN(s, HOP_PRUNE, "dropping old hops", err, s->history);
 	for (size_t i = 0; i < s->n_queues; i++)
-		s->queues[i].touched |= n > 0;
+		s->queues[i].touched |= *ret_n > 0;
 	if (code) {
 		local_store_rollback(s);
 		return -1;
 	}
 	if (local_store_commit(s, err))
 		return -1;
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < *ret_n; i++) {
 		_cleanup_(asya_freep) char *path = owner_path(s, gone[i]);
 
 		unlink(path);
 	}
+	return 0;
+}
+
+int local_store_clean(struct local_store *s, int64_t now_us, struct asya_error *err)
+{
+	bool prune = s->history && hops_over(s);
+	size_t n;
+
+	do {
+		if (clean_some(s, now_us, prune, &n, err))
+			return -1;
+		prune = false;
+	} while (n == OWNERS_ONCE);
 	return 0;
 }
 
@@ -342,7 +349,10 @@ int local_store_open(struct local_store *s, const struct asya_local_config *conf
 
 int local_store_own(struct local_store *s, int64_t now_us, struct asya_error *err)
 {
-	return become_owner(s, now_us, err) || local_store_clean(s, now_us, err) ? -1 : 0;
+	return become_owner(s, now_us, err) || local_store_clean(s, now_us, err) ||
+			       local_store_unhide(s, now_us, err)
+		       ? -1
+		       : 0;
 }
 
 void local_store_close(struct local_store *s)

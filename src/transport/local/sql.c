@@ -5,6 +5,11 @@
  * messages are taken: slots(queue, visible_us, seq). A lease moves the row to the time it ends, so
  * an expired lease needs nobody's help to be taken again, and the key that a consumer remembers is
  * its fence: once somebody else has taken the message, that row is gone.
+ *
+ * slots.owner: > 0, leased by that process; 0, to be taken; < 0, to be taken after that many
+ * milliseconds (negative). visible_us is of the wall clock. When that is set back, messages that
+ * nobody has leased would wait until it has caught up: owner tells what they may wait at most, and
+ * UNHIDE brings them there. It may run any number of times, in any process.
  */
 #include "transport/local/sql.h"
 
@@ -25,14 +30,20 @@ const char local_schema[] =
 	" owner INTEGER NOT NULL, receives INTEGER NOT NULL,"
 	" PRIMARY KEY(queue, visible_us, seq)) WITHOUT ROWID;"
 	"CREATE TABLE owners(id INTEGER PRIMARY KEY AUTOINCREMENT, since_us INTEGER NOT NULL);"
-	"CREATE TABLE hops(n INTEGER PRIMARY KEY, id TEXT NOT NULL, parent TEXT, root TEXT,"
+	"CREATE TABLE hops(n INTEGER PRIMARY KEY, space TEXT NOT NULL, id TEXT NOT NULL, parent "
+	"TEXT, root TEXT,"
 	" actor TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT, received_us INTEGER NOT NULL,"
 	" settled_us INTEGER NOT NULL, attempt INTEGER NOT NULL);"
 	"CREATE INDEX hops_root ON hops(root) WHERE root IS NOT NULL;"
-	"CREATE TABLE live(root TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE live(space TEXT NOT NULL, root TEXT NOT NULL, n INTEGER NOT NULL,"
+	" PRIMARY KEY(space, root)) WITHOUT ROWID;"
 	"PRAGMA application_id=1098086753;"
 	"PRAGMA user_version=1;"
 	"COMMIT;";
+
+#define HIDDEN_SLOTS                                                                               \
+	"queue IN (SELECT id FROM queues) AND visible_us>?1 AND owner<=0"                          \
+	" AND visible_us>?1-owner*1000"
 
 static const char *const sql[] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
@@ -42,7 +53,7 @@ static const char *const sql[] = {
 	[QUEUE_MAKE] = "INSERT INTO queues(space,actor,dead) VALUES(?1,?2,?3)",
 	[QUEUE_COUNT] = "UPDATE queues SET done=done+?2, failed=failed+?3 WHERE id=?1",
 	[MESSAGE_ADD] = "INSERT INTO messages(queued_us,body) VALUES(?1,?2)",
-	[SLOT_ADD] = "INSERT INTO slots(queue,visible_us,seq,owner,receives) VALUES(?1,?2,?3,0,0)",
+	[SLOT_ADD] = "INSERT INTO slots(queue,visible_us,seq,owner,receives) VALUES(?1,?2,?3,?4,0)",
 	[READY] = "SELECT 1 FROM slots WHERE queue=?1 AND visible_us<=?2 LIMIT 1",
 	[TAKE] = "SELECT s.visible_us, s.seq, s.receives, m.queued_us, m.body FROM slots s"
 		 " JOIN messages m ON m.seq=s.seq WHERE s.queue=?1 AND s.visible_us<=?2"
@@ -54,18 +65,21 @@ static const char *const sql[] = {
 	[SLOT_DROP] = "DELETE FROM slots WHERE queue=?1 AND visible_us=?2 AND seq=?3 AND owner=?4",
 	[MESSAGE_DROP] = "DELETE FROM messages WHERE seq=?1",
 	[HOP_ADD] = "INSERT INTO "
-		    "hops(id,parent,root,actor,outcome,detail,received_us,settled_us,attempt)"
-		    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+		    "hops(id,parent,root,actor,outcome,detail,received_us,settled_us,attempt,space)"
+		    " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
 	[HOP_PRUNE] = "DELETE FROM hops WHERE n <= (SELECT max(n) FROM hops) - ?1",
-	[LIVE_ADD] = "INSERT INTO live(root,n) VALUES(?1,?2)"
-		     " ON CONFLICT(root) DO UPDATE SET n=n+excluded.n",
-	[LIVE_DROP] = "DELETE FROM live WHERE root=?1 AND n<=0",
+	[LIVE_ADD] = "INSERT INTO live(root,n,space) VALUES(?1,?2,?3)"
+		     " ON CONFLICT(space, root) DO UPDATE SET n=n+excluded.n",
+	[LIVE_DROP] = "DELETE FROM live WHERE root=?1 AND n<=0 AND space=?2",
 	[NEXT] = "SELECT visible_us FROM slots WHERE queue=?1 AND visible_us>?2"
 		 " ORDER BY visible_us LIMIT 1",
 	[OWNER_ADD] = "INSERT INTO owners(since_us) VALUES(?1)",
+	[OWNER_TOUCH] = "UPDATE owners SET since_us=since_us WHERE id=?1",
 	[OWNERS] = "SELECT id FROM owners WHERE id<>?1",
-	[OWNER_FREE] = "UPDATE slots SET owner=0, visible_us=?1 WHERE queue=?2 AND visible_us>?1 "
-		       "AND owner=?3",
+	[HIDDEN] = "SELECT 1 FROM slots WHERE " HIDDEN_SLOTS " LIMIT ?2",
+	[UNHIDE] = "UPDATE slots SET visible_us=?1-owner*1000 WHERE " HIDDEN_SLOTS,
+	[OWNER_FREE] = "UPDATE slots SET owner=0, visible_us=?1"
+		       " WHERE queue IN (SELECT id FROM queues) AND visible_us>?1 AND owner=?2",
 	[OWNER_DROP] = "DELETE FROM owners WHERE id=?1",
 };
 _Static_assert(ASYA_ARRAY_SIZE(sql) <= LOCAL_STATEMENTS, "room for the statements");
@@ -74,10 +88,12 @@ int local_store_failed(const struct local_store *s, const char *what, struct asy
 {
 	int code = sqlite3_errcode(s->db) & 0xff;
 	bool broken = code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+	enum asya_advice advice = broken                  ? ASYA_FATAL
+				  : code == SQLITE_TOOBIG ? ASYA_REJECT
+							  : ASYA_RETRY;
 
 	return asya_error_set(
-		err, broken ? ASYA_FATAL : ASYA_RETRY, "%s in '%s/queue.db': %s%s", what, s->dir,
-		sqlite3_errmsg(s->db),
+		err, advice, "%s in '%s/queue.db': %s%s", what, s->dir, sqlite3_errmsg(s->db),
 		broken ? "; nothing was overwritten: move the directory away, or restore it" : "");
 }
 

@@ -28,7 +28,10 @@ enum local_statement {
 	LIVE_DROP,
 	NEXT,
 	OWNER_ADD,
+	OWNER_TOUCH,
 	OWNERS,
+	HIDDEN,
+	UNHIDE,
 	OWNER_FREE,
 	OWNER_DROP,
 };

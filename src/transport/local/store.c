@@ -4,6 +4,7 @@
 
 #include "base/failpoint.h"
 #include "base/mem.h"
+#include "core/envelope.h"
 #include "transport/local/sql.h"
 
 #include <errno.h>
@@ -24,8 +25,7 @@ int local_store_lock(struct local_store *s, struct asya_error *err)
 void local_store_forget_queues(struct local_store *s)
 {
 	for (size_t i = 0; i < s->n_queues; i++) {
-		if (s->queues[i].wake >= 0)
-			close(s->queues[i].wake);
+		free(s->queues[i].wake);
 		free((char *)s->queues[i].name.p);
 	}
 	s->n_queues = 0;
@@ -68,8 +68,8 @@ static int count_outcomes(struct local_store *s, struct asya_error *err)
 static void wake_all(struct local_store *s)
 {
 	for (size_t i = 0; i < s->n_queues; i++) {
-		if (s->queues[i].touched && s->queues[i].wake >= 0)
-			(void)futimens(s->queues[i].wake, NULL);
+		if (s->queues[i].touched && s->queues[i].wake)
+			(void)local_wake_touch(s->queues[i].wake);
 		s->queues[i].touched = false;
 	}
 }
@@ -99,20 +99,25 @@ int local_store_commit(struct local_store *s, struct asya_error *err)
 	return 0;
 }
 
-char *local_store_wake_path(const char *dir, const char *space, struct asya_str actor, bool dead,
-			    struct asya_error *err)
+char *local_wake_path(const struct local_store *s, struct asya_str actor, bool dead)
 {
-	char *path = asya_asprintf("%s/wake/%s%s%.*s%s", dir, space, *space ? "_" : "",
-				   ASYA_STR_ARG(actor), dead ? "-dlq" : "");
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-
-	if (fd < 0) {
-		asya_error_errno(err, ASYA_RETRY, errno, "making '%s'", path);
-		free(path);
+	if (!asya_actor_name_valid(actor))
 		return NULL;
-	}
+	return asya_asprintf("%s/wake/%s%s%.*s%s", s->dir, s->space, *s->space ? "_" : "",
+			     ASYA_STR_ARG(actor), dead ? "-dlq" : "");
+}
+
+int local_wake_touch(const char *path)
+{
+	int fd;
+
+	if (utimensat(AT_FDCWD, path, NULL, 0) == 0)
+		return 0;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return -1;
 	close(fd);
-	return path;
+	return 0;
 }
 
 int local_store_queue_id(struct local_store *s, struct asya_str actor, bool dead, int64_t *ret,
@@ -163,7 +168,6 @@ static int queue_make(struct local_store *s, struct asya_str actor, bool dead, i
 int local_store_queue(struct local_store *s, struct asya_str actor, bool dead,
 		      struct local_queue **ret, struct asya_error *err)
 {
-	_cleanup_(asya_freep) char *path = NULL;
 	int64_t id;
 	int found;
 
@@ -175,15 +179,12 @@ int local_store_queue(struct local_store *s, struct asya_str actor, bool dead,
 	found = local_store_queue_id(s, actor, dead, &id, err);
 	if (found < 0 || (!found && queue_make(s, actor, dead, &id, err)))
 		return -1;
-	path = local_store_wake_path(s->dir, s->space, actor, dead, err);
-	if (!path)
-		return -1;
 	s->queues = asya_realloc(s->queues, (s->n_queues + 1) * sizeof(*s->queues));
 	*ret = &s->queues[s->n_queues++];
 	**ret = (struct local_queue){.name = {asya_strndup(actor.p, actor.n), actor.n},
 				     .dead = dead,
 				     .id = id,
-				     .wake = open(path, O_WRONLY | O_CLOEXEC)};
+				     .wake = local_wake_path(s, actor, dead)};
 	return 0;
 }
 
@@ -191,6 +192,7 @@ int local_store_post(struct local_store *s, const struct asya_post *post, int64_
 		     struct asya_error *err)
 {
 	struct local_queue *q;
+	int64_t delay_ms = post->delay_ms > 0 ? post->delay_ms : 0;
 	sqlite3_stmt *st;
 
 	if (local_store_queue(s, post->actor, post->dead, &q, err))
@@ -199,10 +201,10 @@ int local_store_post(struct local_store *s, const struct asya_post *post, int64_
 	if (!st)
 		return -1;
 	sqlite3_bind_int64(st, 1, post->queued_us ? post->queued_us : now_us);
-	sqlite3_bind_blob64(st, 2, post->body.p, post->body.n, SQLITE_STATIC);
+	sqlite3_bind_blob64(st, 2, post->body.p ? post->body.p : "", post->body.n, SQLITE_STATIC);
 	if (local_sql_finish(s, st, "adding a message", err) ||
-	    LOCAL_RUN(s, SLOT_ADD, "adding a message", err, q->id, now_us + post->delay_ms * 1000,
-		      sqlite3_last_insert_rowid(s->db)))
+	    LOCAL_RUN(s, SLOT_ADD, "adding a message", err, q->id, now_us + delay_ms * 1000,
+		      sqlite3_last_insert_rowid(s->db), -delay_ms))
 		return -1;
 	q->touched = true;
 	return 0;
@@ -294,15 +296,51 @@ int local_store_ack(struct local_store *s, const struct local_taken *t, struct a
 	return LOCAL_RUN(s, MESSAGE_DROP, "acking a message", err, t->seq) ? -1 : 1;
 }
 
-int local_store_lease(struct local_store *s, const struct local_taken *t, int64_t until_us,
-		      bool keep, struct asya_error *err)
+static int move(struct local_store *s, const struct local_taken *t, int64_t to_us, int64_t owner,
+		struct asya_error *err)
 {
-	if (LOCAL_RUN(s, SLOT_MOVE, "moving a lease", err, t->queue, t->lease_us, t->seq, until_us,
-		      keep ? s->owner : 0, s->owner))
+	if (LOCAL_RUN(s, SLOT_MOVE, "moving a lease", err, t->queue, t->lease_us, t->seq, to_us,
+		      owner, s->owner))
 		return -1;
-	for (size_t i = 0; !keep && i < s->n_queues; i++)
-		s->queues[i].touched |= s->queues[i].id == t->queue;
 	return sqlite3_changes(s->db) ? 1 : 0;
+}
+
+int local_store_extend(struct local_store *s, const struct local_taken *t, int64_t until_us,
+		       struct asya_error *err)
+{
+	return move(s, t, until_us, s->owner, err);
+}
+
+int local_store_release(struct local_store *s, const struct local_taken *t, int64_t now_us,
+			int64_t delay_ms, struct asya_error *err)
+{
+	bool later = delay_ms > 0;
+	int64_t place = t->before_us < now_us ? t->before_us : now_us;
+
+	for (size_t i = 0; i < s->n_queues; i++)
+		s->queues[i].touched |= s->queues[i].id == t->queue;
+	return move(s, t, later ? now_us + delay_ms * 1000 : place, later ? -delay_ms : 0, err);
+}
+
+int local_store_probe(struct local_store *s, struct asya_error *err)
+{
+	return LOCAL_RUN(s, OWNER_TOUCH, "trying to write", err, s->owner);
+}
+
+int local_store_unhide(struct local_store *s, int64_t now_us, struct asya_error *err)
+{
+	int64_t ignored;
+	int hidden = one_row(s, HIDDEN, now_us, 1, &ignored, err);
+
+	if (hidden != 1)
+		return hidden;
+	if (local_store_begin(s, err))
+		return -1;
+	if (LOCAL_RUN(s, UNHIDE, "after the clock was set back", err, now_us)) {
+		local_store_rollback(s);
+		return -1;
+	}
+	return local_store_commit(s, err);
 }
 
 static int count_live(struct local_store *s, const struct asya_hop *hop, struct asya_error *err)
@@ -313,11 +351,13 @@ static int count_live(struct local_store *s, const struct asya_hop *hop, struct 
 		return -1;
 	local_sql_bind_str(add, 1, hop->root);
 	sqlite3_bind_int64(add, 2, hop->live);
+	local_sql_bind_str(add, 3, asya_str_c(s->space));
 	if (local_sql_finish(s, add, "counting messages below a root", err))
 		return -1;
 	if (hop->live > 0)
 		return 0;
 	local_sql_bind_str(drop, 1, hop->root);
+	local_sql_bind_str(drop, 2, asya_str_c(s->space));
 	return local_sql_finish(s, drop, "counting messages below a root", err);
 }
 
@@ -342,5 +382,6 @@ int local_store_hop(struct local_store *s, const struct asya_hop *hop, struct as
 	sqlite3_bind_int64(st, 7, hop->received_us);
 	sqlite3_bind_int64(st, 8, hop->settled_us);
 	sqlite3_bind_int64(st, 9, hop->attempt);
+	local_sql_bind_str(st, 10, asya_str_c(s->space));
 	return local_sql_finish(s, st, "recording a hop", err);
 }

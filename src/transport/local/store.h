@@ -11,13 +11,13 @@
 struct sqlite3;
 struct sqlite3_stmt;
 
-enum { LOCAL_STATEMENTS = 24 };
+enum { LOCAL_STATEMENTS = 32 };
 
 struct local_queue {
 	struct asya_str name; /* of the queue, without -dlq for dead letters */
 	bool dead;
 	int64_t id;
-	int wake; /* descriptor of its wake file, -1 if not open */
+	char *wake; /* path of its wake file; NULL: none, the slow poll finds what comes */
 	bool touched;
 	int64_t done, failed; /* since the last commit */
 };
@@ -58,9 +58,10 @@ int local_store_queue_id(struct local_store *s, struct asya_str actor, bool dead
  * transaction, or before one. */
 int local_store_queue(struct local_store *s, struct asya_str actor, bool dead,
 		      struct local_queue **ret, struct asya_error *err);
-/* The path of the queue's wake file, made if missing. malloc'd. */
-char *local_store_wake_path(const char *dir, const char *space, struct asya_str actor, bool dead,
-			    struct asya_error *err);
+/* The path of the queue's wake file, malloc'd. NULL for a name that is no DNS label. */
+char *local_wake_path(const struct local_store *s, struct asya_str actor, bool dead);
+/* Wakes who watches the file; makes it if it is missing. 0, or -1 with errno. */
+int local_wake_touch(const char *path);
 
 /* Waits for the writers' lock; closing the store, a commit and a rollback let it go. */
 int local_store_lock(struct local_store *s, struct asya_error *err);
@@ -83,8 +84,11 @@ int local_store_take(struct local_store *s, int64_t queue, unsigned max, int64_t
 		     int64_t lease_us, struct local_taken *ret, struct asya_error *err);
 /* 1: done; 0: the lease was lost; -1. */
 int local_store_ack(struct local_store *s, const struct local_taken *t, struct asya_error *err);
-int local_store_lease(struct local_store *s, const struct local_taken *t, int64_t until_us,
-		      bool keep, struct asya_error *err);
+int local_store_extend(struct local_store *s, const struct local_taken *t, int64_t until_us,
+		       struct asya_error *err);
+/* Back to its place, or, with a delay, behind what can be taken by then. */
+int local_store_release(struct local_store *s, const struct local_taken *t, int64_t now_us,
+			int64_t delay_ms, struct asya_error *err);
 int local_store_hop(struct local_store *s, const struct asya_hop *hop, struct asya_str actor,
 		    struct asya_error *err);
 /* When the next message that cannot be taken yet can be, 0 if there is none. */
@@ -93,6 +97,11 @@ int local_store_next(struct local_store *s, int64_t queue, int64_t now_us, int64
 /* Frees the leases of processes that are gone, and drops hops over the limit. In a transaction of
  * its own. */
 int local_store_clean(struct local_store *s, int64_t now_us, struct asya_error *err);
+/* Writes something small that changes nothing. Inside a transaction. */
+int local_store_probe(struct local_store *s, struct asya_error *err);
+/* After the wall clock was set back: what nobody has leased is to be taken when it could be before,
+ * or after the delay it was given, counted from now. In a transaction of its own. */
+int local_store_unhide(struct local_store *s, int64_t now_us, struct asya_error *err);
 int local_store_depth(struct local_store *s, struct asya_str actor, int64_t now_us,
 		      struct asya_depth *ret, struct asya_error *err);
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The local transport's thread: takes what the loop has handed over, runs all of it in one
- * transaction, refills the windows in the same one, and hands the results back. */
+ * transaction, refills the windows in the same one, and hands the results back. Where that fails,
+ * each settlement gets a transaction of its own, so that none fails for its neighbours. */
 #include "transport/local/thread.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { CLEAN_MS = 5000, TAKE_MAX = 256 };
+enum { CLEAN_MS = 5000, AGAIN_MS = 1000, CLOCK_STEP_US = 100000, TAKE_MAX = 256 };
 
 struct batch {
-	struct asya_link settles, stats;
+	struct asya_link settles;
 	struct asya_link taken; /* deliveries of this transaction */
 	bool open;              /* a transaction is */
 	int64_t now_us;
@@ -23,6 +24,14 @@ void local_delivery_free(struct local_delivery *d)
 	free(d);
 }
 
+static void batch_init(struct batch *b)
+{
+	*b = (struct batch){.now_us = asya_clock_wall_us()};
+	asya_list_init(&b->settles);
+	asya_list_init(&b->taken);
+}
+
+/* Waiting for the writers' lock may have taken long: leases count from when it was had. */
 static int transact(struct local *l, struct batch *b, struct asya_error *err)
 {
 	if (b->open)
@@ -30,6 +39,7 @@ static int transact(struct local *l, struct batch *b, struct asya_error *err)
 	if (local_store_begin(&l->store, err))
 		return -1;
 	b->open = true;
+	b->now_us = asya_clock_wall_us();
 	return 0;
 }
 
@@ -39,9 +49,7 @@ static int verdict(struct local *l, struct asya_settle *op, int64_t now_us, stru
 
 	if (op->verdict == ASYA_ACK)
 		return local_store_ack(&l->store, &d->taken, err);
-	return local_store_lease(&l->store, &d->taken,
-				 op->delay_ms ? now_us + op->delay_ms * 1000 : d->taken.before_us,
-				 false, err);
+	return local_store_release(&l->store, &d->taken, now_us, op->delay_ms, err);
 }
 
 static int record(struct local *l, struct asya_settle *op, struct asya_error *err)
@@ -174,13 +182,24 @@ static int refill_all(struct local *l, struct batch *b, struct asya_error *err)
 	return code;
 }
 
-/* After a commit: deliveries are held and on their way, settled ones are gone. */
-static void publish(struct local *l, struct batch *b)
+/* Everything in one transaction; on failure nothing of it has happened. */
+static int attempt(struct local *l, struct batch *b, bool fill, struct asya_error *err)
 {
 	struct asya_link *i;
 
-	pthread_mutex_lock(&l->lock);
-	for (i = b->settles.next; i != &b->settles; i = i->next) {
+	if (settle_all(l, b, err) == 0 && (!fill || refill_all(l, b, err) == 0) &&
+	    (!b->open || local_store_commit(&l->store, err) == 0))
+		return 0;
+	local_store_rollback(&l->store);
+	while ((i = asya_list_pop(&b->taken)))
+		local_delivery_free(asya_container_of(i, struct local_delivery, link));
+	return -1;
+}
+
+/* After a commit: settled deliveries are nobody's any more. */
+static void publish_settles(struct local *l, struct batch *b)
+{
+	for (struct asya_link *i = b->settles.next; i != &b->settles; i = i->next) {
 		struct asya_settle *op = asya_container_of(i, struct asya_settle, link);
 
 		if (op->delivery) {
@@ -188,7 +207,19 @@ static void publish(struct local *l, struct batch *b)
 			asya_list_remove(&local_delivery_of(op->delivery)->held);
 		}
 	}
+	pthread_mutex_lock(&l->lock);
 	asya_list_splice(&l->settles_out, &b->settles);
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* After a commit: deliveries are held and on their way, and the queues can be reached. */
+static void publish(struct local *l, struct batch *b)
+{
+	struct asya_link *i;
+
+	publish_settles(l, b);
+	l->doubt = false;
+	pthread_mutex_lock(&l->lock);
 	while ((i = asya_list_pop(&b->taken))) {
 		struct local_delivery *d = asya_container_of(i, struct local_delivery, link);
 
@@ -205,20 +236,30 @@ static void publish(struct local *l, struct batch *b)
 		c->live = true;
 	}
 	pthread_mutex_unlock(&l->lock);
-	uv_async_send(&l->ring);
 }
 
-static void give_up(struct local *l, struct batch *b, const struct asya_error *err)
+static void refuse(struct local *l, struct asya_link *settles, const struct asya_error *err)
 {
-	struct asya_link *i;
+	struct local_failure *f;
 
-	while ((i = asya_list_pop(&b->taken)))
-		local_delivery_free(asya_container_of(i, struct local_delivery, link));
-	pthread_mutex_lock(&l->lock);
-	for (i = b->settles.next; i != &b->settles; i = i->next)
+	if (asya_list_empty(settles))
+		return;
+	f = asya_new0(struct local_failure);
+	f->error = *err;
+	asya_list_init(&f->settles);
+	for (struct asya_link *i = settles->next; i != settles; i = i->next)
 		asya_container_of(i, struct asya_settle, link)->result = ASYA_SETTLE_FAILED;
-	asya_list_splice(&l->settles_out, &b->settles);
-	for (i = l->consumers.next; i != &l->consumers; i = i->next) {
+	asya_list_splice(&f->settles, settles);
+	pthread_mutex_lock(&l->lock);
+	asya_list_add_tail(&l->failures, &f->link);
+	pthread_mutex_unlock(&l->lock);
+}
+
+static void report_down(struct local *l, const struct asya_error *err)
+{
+	l->doubt = true;
+	pthread_mutex_lock(&l->lock);
+	for (struct asya_link *i = l->consumers.next; i != &l->consumers; i = i->next) {
 		struct local_consumer *c = asya_container_of(i, struct local_consumer, link);
 
 		c->report = c->report || c->live || err->advice == ASYA_FATAL;
@@ -226,24 +267,79 @@ static void give_up(struct local *l, struct batch *b, const struct asya_error *e
 		c->more = true;
 		c->error = *err;
 	}
-	l->error = *err;
 	pthread_mutex_unlock(&l->lock);
-	uv_async_send(&l->ring);
 }
 
-static void answer_stats(struct local *l, struct batch *b)
+/* While in doubt, a batch counts as good only if something could be written. */
+static void fill(struct local *l)
 {
 	struct asya_error err;
+	struct batch b;
 
-	for (struct asya_link *i = b->stats.next; i != &b->stats; i = i->next) {
+	batch_init(&b);
+	if (l->doubt && (transact(l, &b, &err) || local_store_probe(&l->store, &err))) {
+		local_store_rollback(&l->store);
+		report_down(l, &err);
+	} else if (attempt(l, &b, true, &err)) {
+		report_down(l, &err);
+	} else {
+		publish(l, &b);
+	}
+}
+
+static void settle_each(struct local *l, struct asya_link *settles)
+{
+	struct asya_link *i;
+
+	while ((i = asya_list_pop(settles))) {
+		struct asya_error err;
+		struct batch one;
+
+		batch_init(&one);
+		asya_list_add_tail(&one.settles, i);
+		if (attempt(l, &one, false, &err))
+			refuse(l, &one.settles, &err);
+		else
+			publish_settles(l, &one);
+	}
+}
+
+/* Settlements and windows together, if that can be done. */
+static void work(struct local *l, struct asya_link *settles)
+{
+	struct asya_error err;
+	struct batch b;
+
+	batch_init(&b);
+	asya_list_splice(&b.settles, settles);
+	if (asya_list_empty(&b.settles)) {
+		fill(l);
+	} else if (attempt(l, &b, true, &err) == 0) {
+		publish(l, &b);
+	} else if (err.advice == ASYA_FATAL || !b.open) {
+		refuse(l, &b.settles, &err);
+		report_down(l, &err);
+	} else {
+		l->doubt = true;
+		settle_each(l, &b.settles);
+		fill(l);
+	}
+}
+
+static void answer_stats(struct local *l, struct asya_link *stats)
+{
+	int64_t now_us = asya_clock_wall_us();
+	struct asya_error err = ASYA_ERROR_NONE;
+
+	for (struct asya_link *i = stats->next; i != stats; i = i->next) {
 		struct asya_stat *op = asya_container_of(i, struct asya_stat, link);
 
-		op->failed =
-			local_store_depth(&l->store, op->actor, b->now_us, &op->depth, &err) != 0;
+		op->failed = local_store_depth(&l->store, op->actor, now_us, &op->depth, &err) != 0;
 	}
 	pthread_mutex_lock(&l->lock);
-	if (asya_list_splice(&l->stats_out, &b->stats))
-		uv_async_send(&l->ring);
+	asya_list_splice(&l->stats_out, stats);
+	if (err.text[0])
+		l->stats_error = err;
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -258,7 +354,7 @@ static int beat(struct local *l, struct asya_error *err)
 	for (struct asya_link *i = l->held.next; i != &l->held && code >= 0; i = i->next) {
 		struct local_delivery *d = asya_container_of(i, struct local_delivery, held);
 
-		code = local_store_lease(&l->store, &d->taken, until, true, err);
+		code = local_store_extend(&l->store, &d->taken, until, err);
 		d->moved_us = code == 1 ? until : d->taken.lease_us;
 	}
 	if (code < 0) {
@@ -275,37 +371,41 @@ static int beat(struct local *l, struct asya_error *err)
 	return 0;
 }
 
+/* Leases end by the wall clock. Where it was set, they are made anew at once, and what seems to be
+ * of the future is brought back. */
+static void watch_clock(struct local *l)
+{
+	int64_t wall_us = asya_clock_wall_us(), apart_us = wall_us - asya_clock_mono_ms() * 1000;
+	int64_t step_us = apart_us - l->clock_us;
+	struct asya_error ignored;
+
+	if (step_us > -CLOCK_STEP_US && step_us < CLOCK_STEP_US) {
+		l->clock_us = apart_us;
+		return;
+	}
+	l->beat_ms = 0;
+	if (step_us < 0 && local_store_unhide(&l->store, wall_us, &ignored))
+		return;
+	l->clock_us = apart_us;
+}
+
 /* What falls due by time. Its failures show in the next batch too, so nothing is said here. */
 static void chores(struct local *l)
 {
 	int64_t now = asya_clock_mono_ms();
 	struct asya_error ignored;
 
+	watch_clock(l);
 	if (now >= l->beat_ms) {
-		if (!asya_list_empty(&l->held))
-			(void)beat(l, &ignored);
-		l->beat_ms = now + l->visibility_ms / 3;
+		int64_t third = l->visibility_ms / 3;
+		bool good = asya_list_empty(&l->held) || beat(l, &ignored) == 0;
+
+		l->beat_ms = now + (good || third < AGAIN_MS ? third : AGAIN_MS);
 	}
 	if (now >= l->clean_ms) {
 		(void)local_store_clean(&l->store, asya_clock_wall_us(), &ignored);
 		l->clean_ms = now + CLEAN_MS;
 	}
-}
-
-static void work(struct local *l, struct batch *b)
-{
-	struct asya_error err = ASYA_ERROR_NONE;
-
-	b->now_us = asya_clock_wall_us();
-	if (settle_all(l, b, &err) || refill_all(l, b, &err)) {
-		local_store_rollback(&l->store);
-		give_up(l, b, &err);
-	} else if (b->open && local_store_commit(&l->store, &err)) {
-		give_up(l, b, &err);
-	} else {
-		publish(l, b);
-	}
-	answer_stats(l, b);
 }
 
 /* Under the lock: until there is something to do or something falls due. */
@@ -320,6 +420,7 @@ static void wait_for_work(struct local *l)
 
 static void give_back_held(struct local *l)
 {
+	int64_t now_us = asya_clock_wall_us();
 	struct asya_error ignored;
 
 	if (asya_list_empty(&l->held) || local_store_begin(&l->store, &ignored))
@@ -327,8 +428,7 @@ static void give_back_held(struct local *l)
 	for (struct asya_link *i = l->held.next; i != &l->held; i = i->next) {
 		struct local_delivery *d = asya_container_of(i, struct local_delivery, held);
 
-		if (local_store_lease(&l->store, &d->taken, d->taken.before_us, false, &ignored) <
-		    0) {
+		if (local_store_release(&l->store, &d->taken, now_us, 0, &ignored) < 0) {
 			local_store_rollback(&l->store);
 			return;
 		}
@@ -342,23 +442,26 @@ void *local_thread_main(void *arg)
 	bool stop = false;
 
 	while (!stop) {
-		struct batch b = {0};
+		struct asya_link settles, stats;
 		bool any;
 
-		asya_list_init(&b.settles);
-		asya_list_init(&b.stats);
-		asya_list_init(&b.taken);
+		asya_list_init(&settles);
+		asya_list_init(&stats);
 		pthread_mutex_lock(&l->lock);
 		wait_for_work(l);
 		stop = l->stop;
 		any = l->pending;
 		l->pending = false;
-		asya_list_splice(&b.settles, &l->settles);
-		asya_list_splice(&b.stats, &l->stats);
+		asya_list_splice(&settles, &l->settles);
+		asya_list_splice(&stats, &l->stats);
 		pthread_mutex_unlock(&l->lock);
-		if (any)
-			work(l, &b);
+		/* First, so that a process that was stopped does not take its own messages. */
 		chores(l);
+		if (!any)
+			continue;
+		work(l, &settles);
+		answer_stats(l, &stats);
+		uv_async_send(&l->ring);
 	}
 	give_back_held(l);
 	pthread_mutex_lock(&l->lock);

@@ -22,6 +22,8 @@ struct local_consumer {
 	struct asya_consumer *user; /* NULL: stopped */
 	struct asya_str actor;
 	bool dead;
+	char *wake;        /* the file watched, or NULL */
+	uint64_t wake_ino; /* which of that name; 0: none is watched */
 	uv_fs_event_t watch;
 	uv_timer_t due;
 
@@ -40,11 +42,19 @@ struct local_consumer {
 	struct asya_error error;
 };
 
+/* Settlements that failed together. */
+struct local_failure {
+	struct asya_link link;
+	struct asya_link settles;
+	struct asya_error error;
+};
+
 struct local {
 	struct asya_transport base;
 	uv_loop_t *loop;
 	int64_t visibility_ms;
-	struct asya_link consumers; /* under the lock */
+	struct asya_link consumers;  /* under the lock */
+	struct asya_link unreturned; /* deliveries that no consumer wants, and giving back failed */
 	uv_async_t ring;
 	uv_timer_t poll;
 	unsigned closing;
@@ -58,12 +68,15 @@ struct local {
 	bool pending;                            /* there is something for the thread to do */
 	struct asya_link settles, stats;         /* in */
 	struct asya_link settles_out, stats_out; /* out */
+	struct asya_link failures;               /* out, of struct local_failure */
+	struct asya_error stats_error;           /* the last one */
 
 	/* the thread's */
 	struct local_store store;
 	struct asya_link held;
 	int64_t beat_ms, clean_ms;
-	struct asya_error error; /* the last batch's that failed; under the lock */
+	int64_t clock_us; /* wall clock minus monotonic clock, as last seen */
+	bool doubt;       /* something failed, and nothing has been written since */
 };
 
 static inline struct local_delivery *local_delivery_of(struct asya_delivery *d)
