@@ -9,6 +9,7 @@ help:
 	@echo "make demo   installs what is needed, and searches real documents with six actors on this machine"
 	@echo "make test   installs what is needed, and runs every test under ASan and UBSan"
 	@echo "make fuzz   FUZZ_SECONDS=20 of each fuzzer (clang)"
+	@echo "make soak   the crash test over 10,000 envelopes, and 10 minutes of each fuzzer"
 	@echo "make lint   include directions, sizes, texts"
 	@echo "make build  builds into build/"
 	@echo "make clean  removes build/ and build-test/"
@@ -39,6 +40,15 @@ fuzz:
 		-artifact_prefix=build-fuzz/ build-fuzz/corpus/$$f tests/fuzz/corpus/$$f || exit 1; \
 		echo "fuzz $$f: no finding in $(FUZZ_SECONDS) s"; done
 
+# The whole counts of what CI does a tenth of.
+SOAK_FUZZ_SECONDS ?= 600
+soak: build
+	@tools/setup test
+	@test -f build-test/build.ninja || meson setup build-test $(SANITIZE) >/dev/null
+	@ninja -C build-test --quiet
+	@ASYA_BUILD=$(CURDIR)/build-test ASYA_CRASH_ENVELOPES=10000 $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/integration/test_crash.py
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(SOAK_FUZZ_SECONDS)
+
 lint:
 	@tools/setup build
 	@$(PYTHON) tools/lint
@@ -47,4 +57,4 @@ lint:
 clean:
 	rm -rf build build-test build-fuzz
 
-.PHONY: help build demo test fuzz lint clean
+.PHONY: help build demo test fuzz soak lint clean

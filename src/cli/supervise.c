@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 5000, STEADY_MS = 1000, ARGS_MAX = 64 };
+enum { PAUSE_FIRST_MS = 100, PAUSE_MAX_MS = 2000, STEADY_MS = 1000, ARGS_MAX = 64 };
 
 /* The signal at the parent's death has to be asked for by the child itself, after the fork. */
 int supervise_exec(int argc, char **argv)

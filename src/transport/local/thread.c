@@ -5,6 +5,7 @@
 #include "transport/local/thread.h"
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/mem.h"
 
 enum { CLEAN_MS = 5000, AGAIN_MS = 1000, CLOCK_STEP_US = 100000, TAKE_MAX = 256 };
@@ -74,6 +75,16 @@ static int record(struct local *l, struct asya_settle *op, struct asya_error *er
 	return local_store_hop(&l->store, op->hop, actor, err);
 }
 
+/* Only for tests: makes the ack durable before the posts, as a program would that acks first. */
+static int ack_alone(struct local *l, struct batch *b, struct asya_error *err)
+{
+	b->open = false;
+	if (local_store_commit(&l->store, err))
+		return -1;
+	asya_failpoint("local.swapped");
+	return transact(l, b, err);
+}
+
 /* The verdict first: it tells whether the message is still ours to act on. One transaction, so the
  * order is nobody's to see. */
 static int settle_one(struct local *l, struct batch *b, struct asya_settle *op,
@@ -88,9 +99,13 @@ static int settle_one(struct local *l, struct batch *b, struct asya_settle *op,
 	if (kept < 0)
 		return -1;
 	op->result = kept ? ASYA_SETTLED : ASYA_STALE;
+	asya_failpoint("local.acked");
+	if (op->n_posts && asya_failpoint_on("local.ack_first") && ack_alone(l, b, err))
+		return -1;
 	for (size_t i = 0; kept && i < op->n_posts; i++)
 		if (local_store_post(&l->store, &op->posts[i], b->now_us, err))
 			return -1;
+	asya_failpoint("local.posted");
 	return kept ? record(l, op, err) : 0;
 }
 
@@ -154,6 +169,7 @@ static int refill(struct local *l, struct batch *b, struct local_consumer *c, un
 		return local_store_next(&l->store, q->id, b->now_us, &c->next_us, err);
 	if (transact(l, b, err) || local_store_queue(&l->store, c->actor, c->dead, &q, err))
 		return -1;
+	asya_failpoint("local.take");
 	n = local_store_take(&l->store, q->id, want, b->now_us, b->now_us + l->visibility_ms * 1000,
 			     taken, err);
 	if (n < 0)
