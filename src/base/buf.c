@@ -120,6 +120,24 @@ void asya_buf_json(struct asya_buf *b, struct asya_str s)
 	asya_buf_char(b, '"');
 }
 
+void asya_buf_base64(struct asya_buf *b, struct asya_str s)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < s.n; i += 3) {
+		size_t n = s.n - i < 3 ? s.n - i : 3;
+		unsigned v = 0;
+		char out[4];
+
+		for (size_t k = 0; k < 3; k++)
+			v = v << 8 | (k < n ? (unsigned char)s.p[i + k] : 0);
+		for (size_t k = 0; k < 4; k++)
+			out[k] = k <= n ? digits[v >> (18 - 6 * k) & 63] : '=';
+		asya_buf_add(b, out, 4);
+	}
+}
+
 void asya_buf_shift(struct asya_buf *b, size_t n)
 {
 	memmove(b->p, b->p + n, b->n - n);

@@ -24,6 +24,8 @@ void asya_buf_i64(struct asya_buf *b, int64_t v);
 /* The view as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, so the output
  * is always valid. */
 void asya_buf_json(struct asya_buf *b, struct asya_str s);
+/* Base64 (RFC 4648, with padding). */
+void asya_buf_base64(struct asya_buf *b, struct asya_str s);
 /* Drops the first n bytes. */
 void asya_buf_shift(struct asya_buf *b, size_t n);
 

@@ -385,24 +385,6 @@ void asya_route_divert(struct asya_plan *ret, struct asya_arena *arena,
 	single(ret, arena, ASYA_OUTCOME_FAILED, actors[0], &out);
 }
 
-static void base64_write(struct asya_buf *b, struct asya_str s)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (size_t i = 0; i < s.n; i += 3) {
-		size_t n = s.n - i < 3 ? s.n - i : 3;
-		unsigned v = 0;
-		char out[4];
-
-		for (size_t k = 0; k < 3; k++)
-			v = v << 8 | (k < n ? (unsigned char)s.p[i + k] : 0);
-		for (size_t k = 0; k < 4; k++)
-			out[k] = k <= n ? digits[v >> (18 - 6 * k) & 63] : '=';
-		asya_buf_add(b, out, 4);
-	}
-}
-
 void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,
 		       const struct asya_actor *actor, struct asya_str id, struct asya_str bytes,
 		       const struct asya_failure *failure)
@@ -417,7 +399,7 @@ void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,
 		asya_buf_char(&b, '}');
 	} else {
 		asya_buf_char(&b, '"');
-		base64_write(&b, bytes);
+		asya_buf_base64(&b, bytes);
 		asya_buf_c(&b, "\",\"encoding\":\"base64\"}");
 	}
 	out.payload = settle(arena, &b);
@@ -471,4 +453,43 @@ void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,
 	out.headers = with_header(arena, env->headers, ASYA_HEADER_ATTEMPT, n);
 	out.headers = with_header(arena, out.headers, ASYA_HEADER_SINCE, since_us);
 	single(ret, arena, ASYA_OUTCOME_RETRIED, actor->name, &out);
+}
+
+static int find_headers(void *user, const struct asya_json_member *m, struct asya_error *err)
+{
+	struct asya_str *found = user;
+
+	(void)err;
+	if (asya_str_eq_c(m->key, "headers"))
+		*found = m->value;
+	return 0;
+}
+
+/* Attempts end with the hop, and a redrive begins it anew. */
+static struct asya_str redriven_headers(struct asya_arena *arena, const struct asya_envelope *env)
+{
+	struct asya_str lasting = item_headers(arena, env->headers, ASYA_STR_NONE);
+	int64_t redrives = header_number(env->headers, ASYA_HEADER_REDRIVE);
+
+	return with_header(arena, lasting, ASYA_HEADER_REDRIVE, redrives + 1);
+}
+
+struct asya_str asya_route_redrive(struct asya_arena *arena, struct asya_str body,
+				   const struct asya_envelope *env)
+{
+	struct asya_str headers = redriven_headers(arena, env), old = ASYA_STR_NONE;
+	const char *open = memchr(body.p, '{', body.n), *after;
+	struct asya_error ignored;
+	struct asya_buf b = {0};
+
+	(void)asya_json_members(body, UINT_MAX, find_headers, &old, &ignored);
+	after = old.p ? old.p + old.n : open + 1;
+	asya_buf_add(&b, body.p, (size_t)((old.p ? old.p : open + 1) - body.p));
+	if (!old.p)
+		asya_buf_c(&b, "\"headers\":");
+	asya_buf_str(&b, headers);
+	if (!old.p)
+		asya_buf_char(&b, ',');
+	asya_buf_add(&b, after, (size_t)(body.p + body.n - after));
+	return settle(arena, &b);
 }

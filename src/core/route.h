@@ -106,6 +106,11 @@ void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,
 		      const struct asya_actor *actor, const struct asya_envelope *env, unsigned n,
 		      int64_t since_us);
 
+/* The message `body`, of which `env` was read, as it leaves dead letters: with one redrive more and
+ * no attempts in its headers, and all its other bytes. On `arena`. */
+struct asya_str asya_route_redrive(struct asya_arena *arena, struct asya_str body,
+				   const struct asya_envelope *env);
+
 /* A message that is no envelope, to error-end: `id` (of the message, or made from its bytes), and
  * the bytes as a text, or as base64 where they are not UTF-8. */
 void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,

@@ -58,7 +58,8 @@ struct asya_hop {
 	struct asya_str id, parent_id;
 	struct asya_str
 		root; /* the envelope it descends from, if somebody waits for that; or none */
-	struct asya_str outcome;         /* routed, done, ended, failed, retried, dead, final */
+	struct asya_str
+		outcome; /* routed, done, ended, failed, retried, dead, final, sent, redriven */
 	struct asya_str detail;          /* where the result is, or what went wrong; or none */
 	int64_t received_us, settled_us; /* UTC */
 	unsigned attempt;                /* from 1 */
@@ -148,8 +149,9 @@ struct asya_transport_ops {
 	void (*stat)(struct asya_transport *t, struct asya_stat *op);
 
 	/* For command lines: these block, and are NULL where the backend keeps no such records.
-	 * Every hop, oldest first, of the envelope `id`, or, with `below`, of all that descend from
-	 * it and were sent with it as their root. */
+	 * Every hop, oldest first, of the envelope `id`; or, with `below`, of all that descend from
+	 * it by their parents, and of all that were sent with it as their root (then it is among
+	 * them itself). */
 	int (*history)(struct asya_transport *t, struct asya_str id, bool below, asya_hop_fn *fn,
 		       void *user, struct asya_error *err);
 	/* Every queue, by name. */

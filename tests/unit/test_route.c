@@ -353,6 +353,40 @@ static void wrong_actor_is_a_route_mismatch_but_end_actors_take_any_route(void *
 	assert_int_equal(f->plan.n, 0);
 }
 
+static void redrive_changes_the_headers_and_no_other_byte(void **state)
+{
+	static const struct {
+		const char *body, *after;
+	} rows[] = {
+		{" {\"id\":\"a\", \"headers\" : {\"t\":1} , "
+		 "\"route\":{\"actors\":[]},\"payload\":1.0 }",
+		 " {\"id\":\"a\", \"headers\" : {\"t\":1,\"asya-redrive\":\"1\"} , "
+		 "\"route\":{\"actors\":[]},\"payload\":1.0 }"},
+		{"{ \"id\":\"a\",\"route\":{\"actors\":[]},\"payload\":{\"headers\":2}}",
+		 "{\"headers\":{\"asya-redrive\":\"1\"}, \"id\":\"a\",\"route\":{\"actors\":[]},"
+		 "\"payload\":{\"headers\":2}}"},
+		{"{\"id\":\"a\",\"route\":{\"actors\":[]},\"payload\":1,\"headers\":null}",
+		 "{\"id\":\"a\",\"route\":{\"actors\":[]},\"payload\":1,\"headers\":{\"asya-"
+		 "redrive\":\"1\"}}"},
+		{"{\"headers\":{\"asya-redrive\":\"9\",\"asya-attempt\":\"3\",\"asya-attempt-"
+		 "since\":"
+		 "\"7\",\"asya-root\":\"r\"},\"id\":\"a\",\"route\":{\"actors\":[]},\"payload\":1}",
+		 "{\"headers\":{\"asya-root\":\"r\",\"asya-redrive\":\"10\"},\"id\":\"a\","
+		 "\"route\":{"
+		 "\"actors\":[]},\"payload\":1}"},
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(rows); i++) {
+		struct asya_str out;
+
+		parse(f, rows[i].body);
+		out = asya_route_redrive(f->arena, asya_str_c(rows[i].body), &f->env);
+		assert_string_equal(out.p, rows[i].after);
+		parse(f, out.p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -387,6 +421,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			message_that_is_no_envelope_goes_to_error_end_with_its_bytes, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(redrive_changes_the_headers_and_no_other_byte,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			wrong_actor_is_a_route_mismatch_but_end_actors_take_any_route, setup,
 			teardown),

@@ -87,8 +87,13 @@ int local_store_history(struct local_store *s, struct asya_str id, bool below, a
 {
 	static const char columns[] = "SELECT id,parent,root,outcome,detail,received_us,settled_us,"
 				      "attempt,actor FROM hops WHERE ";
+	static const char descend[] =
+		"n IN (WITH RECURSIVE down(id) AS (SELECT ?1 UNION SELECT hops.id FROM down"
+		" JOIN hops ON hops.parent=down.id)"
+		" SELECT hops.n FROM down JOIN hops ON hops.parent=down.id"
+		" UNION SELECT n FROM hops WHERE root=?1)";
 	_cleanup_(asya_freep) char *text =
-		asya_asprintf("%s%s AND space=?2 ORDER BY n", columns, below ? "root=?1" : "id=?1");
+		asya_asprintf("%s%s AND space=?2 ORDER BY n", columns, below ? descend : "id=?1");
 	sqlite3_stmt *st;
 	int code;
 

@@ -35,6 +35,7 @@ const char local_schema[] =
 	" actor TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT, received_us INTEGER NOT NULL,"
 	" settled_us INTEGER NOT NULL, attempt INTEGER NOT NULL);"
 	"CREATE INDEX hops_root ON hops(root) WHERE root IS NOT NULL;"
+	"CREATE INDEX hops_parent ON hops(parent) WHERE parent IS NOT NULL;"
 	"CREATE TABLE live(space TEXT NOT NULL, root TEXT NOT NULL, n INTEGER NOT NULL,"
 	" PRIMARY KEY(space, root)) WITHOUT ROWID;"
 	"PRAGMA application_id=1098086753;"

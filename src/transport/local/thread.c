@@ -69,7 +69,8 @@ static int record(struct local *l, struct asya_settle *op, struct asya_error *er
 		if (asya_str_eq_c(op->hop->outcome, "failed") ||
 		    asya_str_eq_c(op->hop->outcome, "dead"))
 			q->failed++;
-		else if (!asya_str_eq_c(op->hop->outcome, "retried"))
+		else if (!asya_str_eq_c(op->hop->outcome, "retried") &&
+			 !asya_str_eq_c(op->hop->outcome, "redriven"))
 			q->done++;
 	}
 	return local_store_hop(&l->store, op->hop, actor, err);
