@@ -12,6 +12,7 @@ help:
 	@echo "make soak   the crash test over 10,000 envelopes, and 10 minutes of each fuzzer"
 	@echo "make lint   include directions, sizes, texts"
 	@echo "make build  builds into build/"
+	@echo "make docs   docs/settings.md, made of the tables of settings"
 	@echo "make clean  removes build/ and build-test/"
 
 build:
@@ -54,7 +55,10 @@ lint:
 	@$(PYTHON) tools/lint
 	@$(PYTHON) tools/schema --check
 
+docs: build
+	@build/src/asya-sidecar --markdown > docs/settings.md
+
 clean:
 	rm -rf build build-test build-fuzz
 
-.PHONY: help build demo test fuzz soak lint clean
+.PHONY: help build demo test fuzz soak lint docs clean

@@ -43,6 +43,7 @@ struct cli_command {
 	const struct cli_option *options;
 	size_t n_options;
 	unsigned min_args, max_args;
+	const char *complete[2]; /* of the first argument and of the others, as an option's */
 	int (*run)(struct cli *cli);
 };
 
@@ -57,6 +58,8 @@ struct cli {
 
 extern const struct cli_command *const cli_commands[]; /* ends with NULL */
 extern const struct cli_option cli_common[];           /* every command's, ends with a NULL name */
+/* The i-th option of a command: its own, then the common ones; NULL behind the last. */
+const struct cli_option *cli_option_at(const struct cli_command *c, size_t i);
 
 /* The value of an option; NULL if it was not given. Aborts on a name the command does not have. */
 const char *cli_get(const struct cli *cli, const char *name);

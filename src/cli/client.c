@@ -18,6 +18,18 @@ static const char *setting(void *user, const char *name)
 	return strcmp(name, "ASYA_LOCAL_DIR") == 0 ? cli_dir(cli) : getenv(name);
 }
 
+static int no_transport(const char *name)
+{
+	const struct asya_transport_ops *ops;
+	struct asya_buf b = {0};
+
+	for (size_t i = 0; (ops = asya_transport_at(i)); i++)
+		asya_buf_printf(&b, "%s%s", i ? ", " : "", ops->name);
+	cli_fail(CLI_USAGE, "there is no transport '%s'; there are: %.*s", name, (int)b.n, b.p);
+	asya_buf_fini(&b);
+	return CLI_USAGE;
+}
+
 int client_open(struct client *c, const struct cli *cli)
 {
 	const char *name = cli_get(cli, "transport");
@@ -30,7 +42,7 @@ int client_open(struct client *c, const struct cli *cli)
 		name = "local";
 	ops = asya_transport_find(asya_str_c(name));
 	if (!ops)
-		return cli_fail(CLI_USAGE, "there is no transport '%s'; use local", name);
+		return no_transport(name);
 	c->cli = cli;
 	uv_loop_init(&c->loop);
 	if (ops->open(&c->transport, &c->loop, setting, (void *)cli, &err) == 0)

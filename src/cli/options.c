@@ -19,8 +19,7 @@ const struct cli_option cli_common[] = {
 	{NULL, 0, NULL, NULL, NULL},
 };
 
-/* The i-th option of a command: its own, then the common ones; NULL behind the last. */
-static const struct cli_option *option_at(const struct cli_command *c, size_t i)
+const struct cli_option *cli_option_at(const struct cli_command *c, size_t i)
 {
 	if (i < c->n_options)
 		return &c->options[i];
@@ -32,7 +31,7 @@ static const struct cli_option *option_find(const struct cli_command *c, const c
 {
 	const struct cli_option *o;
 
-	for (size_t i = 0; (o = option_at(c, i)); i++)
+	for (size_t i = 0; (o = cli_option_at(c, i)); i++)
 		if ((n == 1 && o->letter == *name) ||
 		    (strlen(o->name) == n && memcmp(o->name, name, n) == 0))
 			return *ret_index = i, o;
@@ -67,7 +66,7 @@ static int unknown(const struct cli_command *c, const char *word)
 	size_t n = 0;
 	int near;
 
-	for (size_t i = 0; (o = option_at(c, i)) && n < CLI_OPTIONS_MAX; i++)
+	for (size_t i = 0; (o = cli_option_at(c, i)) && n < CLI_OPTIONS_MAX; i++)
 		names[n++] = asya_str_c(o->name);
 	near = asya_suggest(asya_str_c(word + strspn(word, "-")), names, n);
 	if (near >= 0)
@@ -193,6 +192,16 @@ static void option_write(struct asya_buf *out, const struct cli_option *o)
 	asya_buf_printf(out, "%s\n", o->help);
 }
 
+/* By exit code. */
+static const char *const exits[] = {
+	[CLI_OK] = "well",
+	[CLI_FAILED] = "done, but messages failed",
+	[CLI_USAGE] = "wrong words or files: nothing was done",
+	[CLI_NOT_FOUND] = "no such thing",
+	[CLI_TIMEOUT] = "waited in vain",
+	[CLI_TROUBLE] = "the queue or the disk could not be used",
+};
+
 static void overview_write(struct asya_buf *out)
 {
 	asya_buf_c(out, "asya: asynchronous actors; messages that carry their own route\n\n"
@@ -200,10 +209,9 @@ static void overview_write(struct asya_buf *out)
 	for (size_t i = 0; cli_commands[i]; i++)
 		asya_buf_printf(out, "  %-12s %s\n", cli_commands[i]->name,
 				cli_commands[i]->summary);
-	asya_buf_c(out, "\n`asya help COMMAND` tells more, with examples.\n\n"
-			"Exit codes: 0 well; 1 done, but messages failed; 2 wrong words or files; "
-			"3 no such thing;\n"
-			"4 waited in vain; 5 the queue or the disk could not be used.\n");
+	asya_buf_c(out, "\n`asya help COMMAND` tells more, with examples.\n\nExit codes:\n");
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(exits); i++)
+		asya_buf_printf(out, "  %zu  %s\n", i, exits[i]);
 }
 
 void cli_help_write(struct asya_buf *out, const struct cli_command *c)
@@ -216,20 +224,41 @@ void cli_help_write(struct asya_buf *out, const struct cli_command *c)
 	}
 	asya_buf_printf(out, "usage: asya %s [OPTION...]%s%s\n\n%s\n\n", c->name,
 			*c->arguments ? " " : "", c->arguments, c->text);
-	for (size_t i = 0; (o = option_at(c, i)); i++)
+	for (size_t i = 0; (o = cli_option_at(c, i)); i++)
 		option_write(out, o);
 }
 
-/* roff takes a dot or a quote at the beginning of a line, and a backslash anywhere, for itself. */
+/* roff takes a dot at the beginning of a line and a backslash anywhere for itself, and makes
+ * typographic signs of what is to be copied into a shell. */
 static void roff(struct asya_buf *out, const char *text)
 {
+	static const char *const instead[256] = {
+		['\\'] = "\\e", ['-'] = "\\-", ['\''] = "\\(aq", ['`'] = "\\(ga"};
+
 	for (const char *p = text; *p; p++) {
-		if ((p == text || p[-1] == '\n') && (*p == '.' || *p == '\''))
+		const char *other = instead[(unsigned char)*p];
+
+		if ((p == text || p[-1] == '\n') && *p == '.')
 			asya_buf_c(out, "\\&");
-		if (*p == '\\' || *p == '-')
-			asya_buf_char(out, '\\');
-		asya_buf_char(out, *p);
+		if (other)
+			asya_buf_c(out, other);
+		else
+			asya_buf_char(out, *p);
 	}
+}
+
+static void man_option(struct asya_buf *out, const struct cli_option *o)
+{
+	asya_buf_c(out, ".TP\n.B ");
+	if (o->letter)
+		asya_buf_printf(out, "\\-%c, ", o->letter);
+	asya_buf_c(out, "\\-\\-");
+	roff(out, o->name);
+	if (o->value)
+		asya_buf_printf(out, " %s", o->value);
+	asya_buf_char(out, '\n');
+	roff(out, o->help);
+	asya_buf_char(out, '\n');
 }
 
 static void man_command(struct asya_buf *out, const struct cli_command *c)
@@ -237,12 +266,8 @@ static void man_command(struct asya_buf *out, const struct cli_command *c)
 	asya_buf_printf(out, ".SS asya %s [OPTION...] %s\n.nf\n", c->name, c->arguments);
 	roff(out, c->text);
 	asya_buf_c(out, "\n.fi\n");
-	for (size_t i = 0; i < c->n_options; i++) {
-		asya_buf_printf(out, ".TP\n.B \\-\\-%s %s\n", c->options[i].name,
-				c->options[i].value ? c->options[i].value : "");
-		roff(out, c->options[i].help);
-		asya_buf_char(out, '\n');
-	}
+	for (size_t i = 0; i < c->n_options; i++)
+		man_option(out, &c->options[i]);
 }
 
 void cli_man_write(struct asya_buf *out)
@@ -255,13 +280,10 @@ void cli_man_write(struct asya_buf *out)
 	for (size_t i = 0; cli_commands[i]; i++)
 		man_command(out, cli_commands[i]);
 	asya_buf_c(out, ".SH OPTIONS OF EVERY COMMAND\n");
-	for (size_t i = 0; cli_common[i].name; i++) {
-		asya_buf_printf(out, ".TP\n.B \\-\\-%s %s\n", cli_common[i].name,
-				cli_common[i].value ? cli_common[i].value : "");
-		roff(out, cli_common[i].help);
-		asya_buf_char(out, '\n');
-	}
-	asya_buf_c(out, ".SH EXIT STATUS\n0 well; 1 done, but messages failed; 2 wrong words or "
-			"files; 3 no such thing;\n"
-			"4 waited in vain; 5 the queue or the disk could not be used.\n");
+	for (size_t i = 0; cli_common[i].name; i++)
+		man_option(out, &cli_common[i]);
+	asya_buf_c(out, ".SH EXIT STATUS\n");
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(exits); i++)
+		asya_buf_printf(out, ".TP\n.B %zu\n%s.\n", i, exits[i]);
+	asya_buf_c(out, ".SH SEE ALSO\n.BR asya\\-sidecar (1)\n");
 }

@@ -326,30 +326,6 @@ static void warn_of_strays(struct asya_arena *arena)
 			 LOG_C("nearest", strays[i].nearest ? strays[i].nearest : ""));
 }
 
-static void print_help(void)
-{
-	const struct asya_transport_ops *ops;
-	struct asya_buf b = {0};
-
-	asya_buf_c(&b, "usage: asya-sidecar [--help | --version]\n\n"
-		       "Takes messages from the queue of one actor, hands each to the handler "
-		       "behind the runtime's\n"
-		       "socket, and sends what comes back to the next queue of the message's "
-		       "route, durable there\n"
-		       "before the message is acked. Configured by variables:\n\n");
-	asya_config_help_write(&b, sidecar_settings, sidecar_n_settings);
-	for (size_t i = 0; (ops = asya_transport_at(i)); i++) {
-		if (!ops->n_settings)
-			continue;
-		asya_buf_printf(&b, "\nTransport %s:\n\n", ops->name);
-		asya_config_help_write(&b, ops->settings, ops->n_settings);
-	}
-	asya_buf_c(&b, "\nSIGTERM and SIGINT drain: handlers finish within ASYA_GRACE_PERIOD, the "
-		       "rest is given back.\n");
-	fwrite(b.p, 1, b.n, stdout);
-	asya_buf_fini(&b);
-}
-
 static int run(struct asya_arena *arena)
 {
 	static struct sidecar_config config;
@@ -380,21 +356,13 @@ int main(int argc, char **argv)
 {
 	_cleanup_(asya_arena_freep) struct asya_arena *arena = asya_arena_new();
 
-	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
-		printf("asya-sidecar %s\n", ASYA_VERSION);
-		return 0;
-	}
 	if (argc > 1) {
-		bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0;
-
-		if (help)
-			print_help();
-		else
-			fprintf(stderr,
-				"asya-sidecar: unknown argument '%s'; it takes variables, see "
-				"--help\n",
-				argv[1]);
-		return help ? 0 : EXIT_CONFIG;
+		if (usage_print(argv[1]))
+			return 0;
+		fprintf(stderr,
+			"asya-sidecar: unknown argument '%s'; it takes variables, see --help\n",
+			argv[1]);
+		return EXIT_CONFIG;
 	}
 	return run(arena);
 }

@@ -71,3 +71,7 @@ void flow_tick(struct sidecar *s);
 void flow_drain(struct sidecar *s);
 /* Gives back the rest too. */
 void flow_cut(struct sidecar *s);
+
+/* usage.c: prints what --help, --version, --man or --markdown asks for. Whether `word` is one of
+ * these. */
+bool usage_print(const char *word);
