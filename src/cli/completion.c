@@ -263,7 +263,7 @@ static void fish(struct asya_buf *b)
 		      "~/.config/fish/completions/asya.fish\n"
 		      "function __asya_actors\n	set -l typed (commandline -ct)\n"
 		      "	set -l before (string match -r '.*,' -- $typed)\n"
-		      "	for name in (asya " ACTORS ")\n		echo $before$name\n	end\nend\n"
+		      "	for name in (asya " ACTORS ")\n		echo \"$before$name\"\n	end\nend\n"
 		      "complete -c asya -f\n");
 	for (size_t i = 0; cli_commands[i]; i++)
 		fish_command(b, cli_commands[i]);
