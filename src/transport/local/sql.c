@@ -75,7 +75,7 @@ static const char *const sql[] = {
 	[NEXT] = "SELECT visible_us FROM slots WHERE queue=?1 AND visible_us>?2"
 		 " ORDER BY visible_us LIMIT 1",
 	[OWNER_ADD] = "INSERT INTO owners(since_us) VALUES(?1)",
-	[OWNER_TOUCH] = "UPDATE owners SET since_us=since_us WHERE id=?1",
+	[OWNER_TOUCH] = "UPDATE owners SET since_us=since_us+1 WHERE id=?1",
 	[OWNERS] = "SELECT id FROM owners WHERE id<>?1",
 	[HIDDEN] = "SELECT 1 FROM slots WHERE " HIDDEN_SLOTS " LIMIT ?2",
 	[UNHIDE] = "UPDATE slots SET visible_us=?1-owner*1000 WHERE " HIDDEN_SLOTS,

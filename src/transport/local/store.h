@@ -97,7 +97,8 @@ int local_store_next(struct local_store *s, int64_t queue, int64_t now_us, int64
 /* Frees the leases of processes that are gone, and drops hops over the limit. In a transaction of
  * its own. */
 int local_store_clean(struct local_store *s, int64_t now_us, struct asya_error *err);
-/* Writes something small that changes nothing. Inside a transaction. */
+/* Writes something small: SQLite writes nothing where a row stays as it was, so it is when this
+ * process came that moves by a microsecond. Inside a transaction. */
 int local_store_probe(struct local_store *s, struct asya_error *err);
 /* After the wall clock was set back: what nobody has leased is to be taken when it could be before,
  * or after the delay it was given, counted from now. In a transaction of its own. */
