@@ -9,11 +9,13 @@ help:
 	@echo "make demo   installs what is needed, and searches real documents with six actors on this machine"
 	@echo "make test   installs what is needed, and runs every test under ASan and UBSan"
 	@echo "make fuzz   FUZZ_SECONDS=20 of each fuzzer (clang)"
+	@echo "make tsan   the transports' tests under ThreadSanitizer"
+	@echo "make valgrind  the same under valgrind"
 	@echo "make soak   the crash test over 10,000 envelopes, and 10 minutes of each fuzzer"
 	@echo "make lint   include directions, sizes, texts"
 	@echo "make build  builds into build/"
 	@echo "make docs   docs/settings.md, made of the tables of settings"
-	@echo "make clean  removes build/ and build-test/"
+	@echo "make clean  removes every build directory"
 
 build:
 	@tools/setup build
@@ -49,6 +51,25 @@ soak: build
 	@ninja -C build-test --quiet
 	@ASYA_BUILD=$(CURDIR)/build-test ASYA_CRASH_ENVELOPES=10000 $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/integration/test_crash.py
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(SOAK_FUZZ_SECONDS)
+# Where there are threads: the transports. Both build directories are as `make test` has it but for the tool.
+THREADED = transport local_faults local_open local_power local_records
+tsan:
+	@tools/setup test
+	@test -f build-tsan/build.ninja || meson setup build-tsan -Db_sanitize=thread -Dwerror=true >/dev/null
+	@ninja -C build-tsan --quiet
+	@for t in $(THREADED); do \
+		TSAN_OPTIONS="halt_on_error=0 exitcode=66" \
+		timeout 120 build-tsan/tests/*/test-$$t >build-tsan/$$t.log 2>&1 || { cat build-tsan/$$t.log; exit 1; }; \
+		echo "tsan $$t: no finding"; done
+
+valgrind:
+	@tools/setup test
+	@test -f build-valgrind/build.ninja || meson setup build-valgrind -Dwerror=true >/dev/null
+	@ninja -C build-valgrind --quiet
+	@for t in $(THREADED); do \
+		ASYA_TEST_CUT_EVERY=5 timeout 120 valgrind -q --error-exitcode=1 --leak-check=full --child-silent-after-fork=yes \
+		build-valgrind/tests/*/test-$$t >build-valgrind/$$t.log 2>&1 || { cat build-valgrind/$$t.log; exit 1; }; \
+		echo "valgrind $$t: no finding"; done
 
 lint:
 	@tools/setup build
@@ -59,6 +80,6 @@ docs: build
 	@build/src/asya-sidecar --markdown > docs/settings.md
 
 clean:
-	rm -rf build build-test build-fuzz
+	rm -rf build build-test build-fuzz build-tsan build-valgrind
 
-.PHONY: help build demo test fuzz soak lint docs clean
+.PHONY: help build demo test fuzz tsan valgrind soak lint docs clean
