@@ -84,6 +84,26 @@ static void posted_message_is_delivered_whole_and_gone_after_its_ack(void **stat
 	test_transport_close(&f->loop, t);
 }
 
+static void empty_body_arrives_empty(void **state)
+{
+	struct fixture *f = *state;
+	struct asya_transport *t = open_one(f);
+	struct asya_post p[] = {{.actor = ASYA_STR("x"), .body = ASYA_STR("")},
+				{.actor = ASYA_STR("x")}};
+	struct test_taker k;
+
+	assert_int_equal(
+		test_settle(&f->loop, t, (struct asya_settle){.posts = p, .n_posts = 2}).outcome,
+		ASYA_SETTLED);
+	test_take(&k, t, "x", false, 2);
+	test_take_wait(&f->loop, &k, 2);
+	for (int i = 0; i < 2; i++) {
+		assert_non_null(k.got[i]->body.p);
+		assert_int_equal(k.got[i]->body.n, 0);
+	}
+	test_transport_close(&f->loop, t);
+}
+
 static void messages_come_in_the_order_they_were_posted(void **state)
 {
 	struct fixture *f = *state;
@@ -610,6 +630,7 @@ int main(int argc, char **argv)
 		const struct backend *b = &backends[i];
 		const struct CMUnitTest everywhere[] = {
 			T(posted_message_is_delivered_whole_and_gone_after_its_ack, b),
+			T(empty_body_arrives_empty, b),
 			T(messages_come_in_the_order_they_were_posted, b),
 			T(window_bounds_what_is_unsettled_and_zero_takes_nothing, b),
 			T(posts_and_ack_of_one_settlement_happen_together, b),
