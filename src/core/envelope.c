@@ -205,34 +205,49 @@ static int envelope_member(void *user, const struct asya_json_member *m, struct 
 }
 
 struct header_count {
-	size_t n, max;
+	size_t n, own, own_bytes;
 };
 
 static int count_header(void *user, const struct asya_json_member *m, struct asya_error *err)
 {
 	struct header_count *c = user;
 
-	(void)m;
-	if (++c->n > c->max)
-		return asya_error_set(err, ASYA_REJECT, "'headers' has more than %zu members",
-				      c->max);
+	(void)err;
+	if (!asya_str_starts(m->key, ASYA_HEADER_OWN)) {
+		c->n++;
+		return 0;
+	}
+	c->own++;
+	c->own_bytes += m->key.n + m->value.n + strlen("\"\":,");
 	return 0;
 }
 
-static int check_headers(const struct asya_envelope *e, const struct asya_limits *limits,
-			 struct asya_error *err)
+int asya_headers_check(struct asya_str headers, const struct asya_limits *limits,
+		       struct asya_error *err)
 {
-	struct header_count count = {0, limits->headers};
+	struct header_count count = {0};
+	size_t bytes;
 
-	if (!e->headers.p)
-		return 0;
-	if (!is_kind(e->headers, '{'))
+	if (!is_kind(headers, '{'))
 		return asya_error_set(err, ASYA_REJECT, "'headers' must be an object");
-	if (e->headers.n > limits->header_bytes)
+	if (asya_json_members(headers, limits->depth, count_header, &count, err))
+		return -1;
+	bytes = headers.n > count.own_bytes ? headers.n - count.own_bytes : 0;
+	if (bytes > limits->header_bytes)
 		return asya_error_set(err, ASYA_REJECT,
-				      "'headers' has %zu bytes, at most %zu are allowed",
-				      e->headers.n, limits->header_bytes);
-	return asya_json_members(e->headers, limits->depth, count_header, &count, err);
+				      "'headers' has %zu bytes, at most %zu are allowed", bytes,
+				      limits->header_bytes);
+	if (count.n > limits->headers)
+		return asya_error_set(err, ASYA_REJECT,
+				      "'headers' has %zu members, at most %zu are allowed", count.n,
+				      limits->headers);
+	if (count.own > ASYA_OWN_HEADERS_MAX || count.own_bytes > ASYA_OWN_HEADER_BYTES)
+		return asya_error_set(err, ASYA_REJECT,
+				      "'headers' has %zu members '" ASYA_HEADER_OWN
+				      "...' of %zu bytes, at most %d of %d bytes are allowed",
+				      count.own, count.own_bytes, ASYA_OWN_HEADERS_MAX,
+				      ASYA_OWN_HEADER_BYTES);
+	return 0;
 }
 
 static int read_ids(struct reader *r, struct asya_error *err)
@@ -299,7 +314,7 @@ int asya_envelope_parse(struct asya_envelope *ret, struct asya_arena *arena, str
 	if (ret->deadline.p && is_null(ret->deadline))
 		ret->deadline = ASYA_STR_NONE;
 	if (read_ids(&r, err) || read_deadline(&r, err) || check_payload(ret, err) ||
-	    check_headers(ret, limits, err))
+	    (ret->headers.p && asya_headers_check(ret->headers, limits, err)))
 		return -1;
 	if (!r.route.p)
 		return asya_error_set(err, ASYA_REJECT, "'route' is missing");

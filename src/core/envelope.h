@@ -20,9 +20,14 @@ struct asya_limits {
 	size_t message_bytes;
 	unsigned depth; /* nested arrays and objects in the whole message */
 	size_t route_actors;
-	size_t headers;      /* members of `headers` */
-	size_t header_bytes; /* bytes of the whole `headers` object */
+	size_t headers;      /* members of `headers` that are not our own */
+	size_t header_bytes; /* bytes of the whole `headers` object, without our own members */
 };
+
+/* Headers that begin with this are Asya's own. They have limits of their own, so that what we add
+ * on the way makes no message illegal. */
+#define ASYA_HEADER_OWN "asya-"
+enum { ASYA_OWN_HEADERS_MAX = 16, ASYA_OWN_HEADER_BYTES = 8192 };
 
 #define ASYA_LIMITS_DEFAULT                                                                        \
 	((struct asya_limits){.message_bytes = 64u << 20,                                          \
@@ -64,6 +69,10 @@ struct asya_envelope {
  * level are refused: readers disagree on which one counts. */
 int asya_envelope_parse(struct asya_envelope *ret, struct asya_arena *arena, struct asya_str text,
 			const struct asya_limits *limits, struct asya_error *err);
+
+/* Whether `headers` (raw) are an object within the limits. 0, or -1 ASYA_REJECT. */
+int asya_headers_check(struct asya_str headers, const struct asya_limits *limits,
+		       struct asya_error *err);
 
 /* Reads a `route` object. */
 int asya_route_parse(struct asya_route *ret, struct asya_arena *arena, struct asya_str text,

@@ -243,13 +243,8 @@ static int check_item(const struct asya_item *item, size_t index, const struct a
 {
 	if (!item->payload.p)
 		return asya_error_set(err, ASYA_REJECT, "item %zu has no payload", index);
-	if (item->headers.p && item->headers.p[0] != '{')
-		return asya_error_set(err, ASYA_REJECT, "item %zu: 'headers' must be an object",
-				      index);
-	if (item->headers.n > limits->header_bytes)
-		return asya_error_set(err, ASYA_REJECT,
-				      "item %zu: 'headers' has %zu bytes, at most %zu are allowed",
-				      index, item->headers.n, limits->header_bytes);
+	if (item->headers.p && asya_headers_check(item->headers, limits, err))
+		return asya_error_wrap(err, "item %zu", index);
 	return 0;
 }
 

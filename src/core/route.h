@@ -13,8 +13,7 @@
 /* The header that says for which id the first fan-out has been: item 0 keeps its id, so a second
  * one must not make ids again. */
 #define ASYA_HEADER_FANOUT "asya-fanout"
-/* Headers that begin with this are Asya's own: a handler that replaces the headers keeps them. */
-#define ASYA_HEADER_OWN "asya-"
+/* A handler that replaces the headers keeps our own ones (ASYA_HEADER_OWN). */
 /* The attempt that this delivery is, from 2 on, and when the first one began (microseconds since
  * 1970); both end with the hop. */
 #define ASYA_HEADER_ATTEMPT "asya-attempt"
