@@ -70,7 +70,9 @@ const struct asya_setting sidecar_settings[] = {
 	{"ASYA_MAX_FANOUT", ROW(INT, fanout), .fallback = "10000", .min = 1, .max = 1000000,
 	 .help = "Most items of one answer."},
 	{"ASYA_MAX_DEPTH", ROW(INT, depth), .fallback = "512", .min = 8, .max = 10000,
-	 .help = "Deepest nesting of JSON."},
+	 .help = "Deepest nesting of JSON; end actors take 8 levels more, for what failed is "
+		 "nested in "
+		 "the error."},
 	{"ASYA_MAX_ROUTE_ACTORS", ROW(INT, route_actors), .fallback = "256", .min = 1,
 	 .max = 100000, .help = "Longest route."},
 	{"ASYA_MAX_HEADERS", ROW(INT, headers), .fallback = "128", .min = 8, .max = 10000,

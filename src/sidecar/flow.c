@@ -262,9 +262,10 @@ static void give_up(struct message *m, const struct asya_failure *f,
 		carry_out(m, f->type.n ? f->type : f->code, 0);
 }
 
+/* End actors take what has ended, the failures by a deadline among it. */
 static bool deadline_before(const struct message *m, int64_t us)
 {
-	return m->env.deadline.p && m->env.deadline_us <= us;
+	return m->env.deadline.p && m->env.deadline_us <= us && !m->s->actor.is_end;
 }
 
 static void fail_deadline(struct message *m)
@@ -294,10 +295,14 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 		fail_deadline(m);
 		return;
 	}
+	asya_route_retry(&m->plan, m->arena, &m->s->actor, &m->env, m->attempt.n + 1, since);
+	if (!plan_fits(m)) {
+		give_up(m, f, policy);
+		return;
+	}
 	asya_log(ASYA_LOG_INFO, "message_retried", LOG_STR("id", m->env.id),
 		 LOG_STR("type", f->type), LOG_INT("attempt", m->attempt.n),
 		 LOG_INT("delay_ms", delay_ms));
-	asya_route_retry(&m->plan, m->arena, &m->s->actor, &m->env, m->attempt.n + 1, since);
 	carry_out(m, f->type, delay_ms);
 }
 
@@ -310,7 +315,7 @@ static void refuse(struct message *m, const struct asya_error *err, bool parsed)
 		.message = asya_str_c(err->text)};
 	struct sidecar *s = m->s;
 
-	if (!m->env.id.p) {
+	if (!m->env.id.n || m->env.id.n > ASYA_ID_MAX) {
 		char hex[ASYA_SHA256_HEX];
 
 		asya_sha256_hex(hex, m->delivery->body);

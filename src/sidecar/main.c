@@ -14,7 +14,8 @@
 
 extern char **environ;
 
-enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2 };
+/* END_DEPTH: what failed is nested in an error's payload. */
+enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2, END_DEPTH = 8 };
 
 /* ---- pages ---- */
 
@@ -249,7 +250,8 @@ static int open_queue(struct sidecar *s, struct asya_error *err)
 static void set_up(struct sidecar *s, const struct sidecar_config *c)
 {
 	*s = (struct sidecar){.config = c,
-			      .limits = {(size_t)c->message_bytes, (unsigned)c->depth,
+			      .limits = {(size_t)c->message_bytes,
+					 (unsigned)c->depth + (c->is_end ? END_DEPTH : 0),
 					 (size_t)c->route_actors, (size_t)c->headers,
 					 (size_t)c->header_bytes},
 			      .actor = {c->actor, c->happy_end, c->error_end, c->is_end},
