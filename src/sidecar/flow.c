@@ -379,18 +379,21 @@ static void timed_out(struct message *m)
 	fail(m, &f, false);
 }
 
+/* No handler is to blame, unless what came is no answer: that would come again. */
 static void lost(struct message *m)
 {
-	const struct asya_failure f = {.code = ASYA_STR("connection_error"),
-				       .type = ASYA_STR("RuntimeLost"),
-				       .message = asya_str_c(m->call.err.text)};
+	bool invalid = m->call.err.advice == ASYA_REJECT;
+	const struct asya_failure f = {
+		.code = invalid ? ASYA_STR("processing_error") : ASYA_STR("connection_error"),
+		.type = invalid ? ASYA_STR("InvalidResult") : ASYA_STR("RuntimeLost"),
+		.message = asya_str_c(m->call.err.text)};
 
-	if (m->s->draining) {
+	if (m->s->draining && !invalid) {
 		release(m, 0);
 		return;
 	}
 	meter_runtime_error(m->s->meter, f.type);
-	fail(m, &f, true);
+	fail(m, &f, !invalid);
 }
 
 static void learn(struct sidecar *s, int64_t took_ns)
@@ -398,6 +401,7 @@ static void learn(struct sidecar *s, int64_t took_ns)
 	double us = (double)took_ns / 1000;
 
 	s->service_us = s->service_us > 0 ? s->service_us * 0.9 + us * 0.1 : us;
+	s->busy_us = 0;
 	meter_executed(s->meter, took_ns);
 	flow_window(s);
 }
@@ -425,7 +429,7 @@ static void on_called(struct call *call, enum call_result result)
 			release(m, 0);
 		else
 			asya_list_remove(&m->link), asya_list_add_tail(s->waiting.next, &m->link);
-		return;
+		break;
 	}
 	flow_pump(s);
 }
@@ -540,8 +544,8 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 
 void flow_window(struct sidecar *s)
 {
-	unsigned n =
-		asya_window_decide(s->concurrency, s->service_us, (unsigned)s->config->window_max);
+	double us = s->busy_us > s->service_us ? s->busy_us : s->service_us;
+	unsigned n = asya_window_decide(s->concurrency, us, (unsigned)s->config->window_max);
 
 	if (s->draining)
 		n = 0;
@@ -567,6 +571,44 @@ static void tick_again(struct sidecar *s)
 	}
 }
 
+/* Every handler has been at work for at least so long: none can be expected to be done earlier than
+ * that from now. */
+static void tick_busy(struct sidecar *s)
+{
+	int64_t latest_ns = 0;
+
+	if (s->store || asya_list_empty(&s->invoking) || runtime_has_room(s->runtime))
+		return;
+	for (struct asya_link *i = s->invoking.next; i != &s->invoking; i = i->next) {
+		struct message *m = asya_container_of(i, struct message, link);
+
+		if (m->invoked_ns > latest_ns)
+			latest_ns = m->invoked_ns;
+	}
+	s->busy_us = (double)(asya_clock_mono_ns() - latest_ns) / 1000;
+	flow_window(s);
+}
+
+/* Others may have room for what waits here beyond the window. Without a runtime, what has a
+ * deadline stays, so that the deadline ends it. */
+static void tick_hoard(struct sidecar *s)
+{
+	struct asya_link *next;
+	unsigned n = 0;
+
+	if (s->store)
+		return;
+	for (struct asya_link *i = s->invoking.next; i != &s->invoking; i = i->next)
+		n++;
+	for (struct asya_link *i = s->waiting.next; i != &s->waiting; i = next) {
+		struct message *m = asya_container_of(i, struct message, link);
+
+		next = i->next;
+		if (++n > s->window + s->window / 4 && (s->concurrency || !m->env.deadline.p))
+			release(m, 0);
+	}
+}
+
 void flow_tick(struct sidecar *s)
 {
 	int64_t now = asya_clock_wall_us();
@@ -579,6 +621,8 @@ void flow_tick(struct sidecar *s)
 		if (deadline_before(m, now))
 			fail_deadline(m);
 	}
+	tick_busy(s);
+	tick_hoard(s);
 	tick_again(s);
 	meter_active(s->meter, s->n_messages, s->window);
 	meter_state(s->meter, s->live, s->concurrency);

@@ -45,6 +45,7 @@ struct sidecar {
 
 	unsigned concurrency; /* what the runtime takes side by side; 0: not ready */
 	double service_us;    /* smoothed time of one request */
+	double busy_us;       /* for so long no request has ended */
 	unsigned window;
 	struct asya_link waiting; /* messages for which the runtime has no room yet */
 	struct asya_link invoking;
