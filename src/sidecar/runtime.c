@@ -12,7 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { PROBE_MS = 100, WATCH_MS = 2000, WORKERS_MAX = 1024, READ_BYTES = 65536 };
+/* BROKEN_MS: for an answer to a request that could not be written to its end. */
+enum { PROBE_MS = 100, WATCH_MS = 2000, BROKEN_MS = 1000, WORKERS_MAX = 1024, READ_BYTES = 65536 };
 
 /* One connection a slot: closed, connecting, idle, busy, or late (protocol 1, after a timeout). */
 enum phase { CLOSED, CONNECTING, IDLE, BUSY, LATE };
@@ -22,7 +23,9 @@ struct connection {
 	struct link *link; /* what is open; NULL: nothing */
 	enum phase phase;
 	struct call *call;
-	bool broken; /* the request could not be written */
+	unsigned protocol; /* of the request */
+	bool unsent;       /* nothing of the request could be written */
+	bool broken;       /* not all of it could */
 	uv_timer_t timer;
 	struct asya_frames frames;
 };
@@ -102,9 +105,19 @@ static void add_slots(struct runtime *rt, unsigned n)
 	}
 }
 
+static unsigned connected(const struct runtime *rt)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < rt->workers; i++)
+		n += rt->slots[i]->phase == IDLE || rt->slots[i]->phase == BUSY;
+	return n;
+}
+
+/* Where the socket takes no more connections, those that there are go on. */
 static void tell(struct runtime *rt)
 {
-	unsigned n = rt->refused || runtime_stuck(rt) ? 0 : rt->workers;
+	unsigned n = runtime_stuck(rt) ? 0 : rt->refused ? connected(rt) : rt->workers;
 
 	if (n == rt->told || rt->closing)
 		return;
@@ -152,14 +165,24 @@ static void look(struct runtime *rt)
 	tell(rt);
 }
 
+/* Tries a socket that has refused a connection. */
+static void try_socket(struct runtime *rt)
+{
+	for (unsigned i = 0; i < rt->workers; i++)
+		if (rt->slots[i]->phase == CLOSED) {
+			open_link(rt->slots[i]);
+			return;
+		}
+}
+
 static void on_probe(uv_timer_t *t)
 {
 	struct runtime *rt = asya_container_of(t, struct runtime, probe);
 
 	look(rt);
-	if (rt->refused && rt->workers && rt->slots[0]->phase == CLOSED)
-		open_link(rt->slots[0]);
-	uv_timer_set_repeat(t, rt->told ? WATCH_MS : PROBE_MS);
+	if (rt->refused)
+		try_socket(rt);
+	uv_timer_set_repeat(t, rt->told && !rt->refused ? WATCH_MS : PROBE_MS);
 	uv_timer_again(t);
 }
 
@@ -197,6 +220,7 @@ static void hang_up(struct connection *c)
 
 	c->link = NULL;
 	c->phase = CLOSED;
+	c->unsent = c->broken = false;
 	asya_frames_fini(&c->frames);
 	uv_timer_stop(&c->timer);
 	if (!l)
@@ -226,8 +250,25 @@ static void lose(struct connection *c, enum call_result result, const char *what
 			asya_error_set(&c->call->err, ASYA_RETRY, "%s", what);
 		finish(c, result);
 	}
-	if (late)
+	if (late || c->rt->refused)
 		tell(c->rt);
+}
+
+static bool optional(struct asya_str frame)
+{
+	return frame.n && frame.p[0] >= 'a' && frame.p[0] <= 'z';
+}
+
+/* Whether nothing follows an answer that could be taken for a part of the next one. */
+static bool at_rest(struct connection *c)
+{
+	struct asya_error ignored;
+	struct asya_str frame;
+
+	while (asya_frames_next(&c->frames, &frame, &ignored) == 1)
+		if (!optional(frame))
+			return false;
+	return !asya_frames_partial(&c->frames);
 }
 
 /* A whole frame. 1: go on reading. */
@@ -241,26 +282,28 @@ static int on_frame(struct connection *c, struct asya_str frame)
 		return 0;
 	}
 	if (!c->call) {
-		hang_up(c); /* it speaks without being asked */
+		if (optional(frame))
+			return 1;
+		lose(c, CALL_LOST, ""); /* it speaks without being asked */
 		return 0;
 	}
-	code = c->rt->protocol == 2 ? asya_reply_add(&c->call->reply, c->call->arena, frame, limits,
-						     &c->call->err)
-				    : asya_reply_add_v1(&c->call->reply, c->call->arena, frame,
-							limits, &c->call->err);
+	code = c->protocol == 2 ? asya_reply_add(&c->call->reply, c->call->arena, frame, limits,
+						 &c->call->err)
+				: asya_reply_add_v1(&c->call->reply, c->call->arena, frame, limits,
+						    &c->call->err);
 	if (code == 0)
 		return 1;
 	if (code < 0) {
 		lose(c, CALL_LOST, "");
 		return 0;
 	}
-	if (c->rt->protocol == 2)
+	if (c->protocol == 2 && at_rest(c))
 		c->phase = IDLE;
 	else
 		hang_up(c);
 	asya_failpoint("invoke.answered");
 	finish(c, CALL_ANSWERED);
-	return c->link != NULL;
+	return 0;
 }
 
 static void drain_frames(struct connection *c)
@@ -306,14 +349,16 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 static void lose_later(struct connection *c)
 {
 	uv_read_stop((uv_stream_t *)&c->link->pipe);
-	c->broken = true;
+	c->unsent = true;
 	uv_timer_start(&c->timer, on_timeout, 0, 0);
 }
 
-/* The rest of a request that did not go out at once; it belongs to its pipe. */
+/* The rest of a request that did not go out at once. It belongs to its pipe, and is a copy: the
+ * request may be over, and its message gone, before the runtime has read all of it. */
 struct rest {
 	uv_write_t write;
 	struct link *link;
+	char bytes[];
 };
 
 static void on_written(uv_write_t *w, int status)
@@ -322,21 +367,24 @@ static void on_written(uv_write_t *w, int status)
 	struct connection *c = rest->link->owner;
 
 	free(rest);
-	if (status && c && c->call)
-		lose(c, CALL_LOST, "the runtime hung up before it had the whole request");
+	if (!status || !c || c->phase != BUSY)
+		return;
+	/* Who hangs up early may have answered first. */
+	c->broken = true;
+	uv_timer_start(&c->timer, on_timeout, BROKEN_MS, 0);
 }
 
-static int write_rest(struct link *l, uv_buf_t *bufs, size_t written)
+static int write_rest(struct link *l, struct asya_str body, size_t written)
 {
-	struct rest *rest = asya_new0(struct rest);
-	unsigned skip = 0;
+	size_t head = l->head.n > written ? l->head.n - written : 0;
+	size_t skip = written > l->head.n ? written - l->head.n : 0, n = head + body.n - skip;
+	struct rest *rest = asya_malloc(sizeof(*rest) + n);
+	uv_buf_t buf = uv_buf_init(rest->bytes, (unsigned)n);
 
-	rest->link = l;
-	while (written >= bufs[skip].len && skip < 1)
-		written -= bufs[skip++].len;
-	bufs[skip].base += written;
-	bufs[skip].len -= written;
-	if (uv_write(&rest->write, (uv_stream_t *)&l->pipe, bufs + skip, 2 - skip, on_written) == 0)
+	*rest = (struct rest){.link = l};
+	memcpy(rest->bytes, l->head.p + l->head.n - head, head);
+	memcpy(rest->bytes + head, body.p + skip, body.n - skip);
+	if (uv_write(&rest->write, (uv_stream_t *)&l->pipe, &buf, 1, on_written) == 0)
 		return 0;
 	free(rest);
 	return -1;
@@ -350,16 +398,17 @@ static void send_request(struct connection *c)
 	int n;
 
 	c->phase = BUSY;
+	c->protocol = c->rt->protocol;
 	asya_failpoint("invoke.before");
 	l->head.n = 0;
-	asya_frame_head(&l->head, c->rt->protocol == 2 ? 'R' : 0, body.n);
+	asya_frame_head(&l->head, c->protocol == 2 ? 'R' : 0, body.n);
 	bufs[0] = uv_buf_init(l->head.p, (unsigned)l->head.n);
 	bufs[1] = uv_buf_init((char *)body.p, (unsigned)body.n);
 	uv_timer_start(&c->timer, on_timeout, (uint64_t)c->call->timeout_ms, 0);
 	n = uv_try_write((uv_stream_t *)&l->pipe, bufs, 2);
 	if (n == UV_EAGAIN)
 		n = 0;
-	if (n < 0 || ((size_t)n < l->head.n + body.n && write_rest(l, bufs, (size_t)n)))
+	if (n < 0 || ((size_t)n < l->head.n + body.n && write_rest(l, body, (size_t)n)))
 		lose_later(c);
 }
 
@@ -407,12 +456,16 @@ static void on_timeout(uv_timer_t *t)
 {
 	struct connection *c = asya_container_of(t, struct connection, timer);
 
-	if (c->broken) {
-		c->broken = false;
-		lose(c, CALL_LOST, "the runtime hung up before it had the request");
+	if (c->unsent) {
+		refuse(c->rt);
+		lose(c, CALL_NOT_STARTED, "the runtime hung up before it had the request");
 		return;
 	}
-	if (c->rt->protocol == 1) {
+	if (c->broken) {
+		lose(c, CALL_LOST, "the runtime hung up before it had the whole request");
+		return;
+	}
+	if (c->protocol == 1) {
 		c->phase = LATE;
 		finish(c, CALL_TIMEOUT);
 		tell(c->rt);
@@ -425,12 +478,12 @@ static struct connection *free_slot(const struct runtime *rt)
 {
 	struct connection *closed = NULL;
 
-	for (unsigned i = 0; i < rt->n_slots && i < rt->told; i++) {
+	for (unsigned i = 0; i < rt->workers && rt->told; i++) {
 		struct connection *c = rt->slots[i];
 
 		if (c->phase == IDLE)
 			return c;
-		if (c->phase == CLOSED && !closed)
+		if (c->phase == CLOSED && !closed && !rt->refused)
 			closed = c;
 	}
 	return closed;

@@ -16,7 +16,8 @@
 enum call_result {
 	CALL_ANSWERED,    /* `reply` is whole */
 	CALL_TIMEOUT,     /* no answer in time; the handler was told to stop */
-	CALL_LOST,        /* the runtime hung up in the middle, or its answer is none: `err` */
+	CALL_LOST,        /* the runtime hung up in the middle, or (ASYA_REJECT) what it sent is no
+			   * answer: `err` */
 	CALL_NOT_STARTED, /* the runtime could not be reached: no handler has seen it */
 };
 
@@ -39,7 +40,6 @@ struct runtime_config {
 	struct asya_reply_limits limits;
 	/* Ready with so many workers, or (0) not ready; told whenever that changes. */
 	void (*changed)(void *user, unsigned workers);
-	/* The time of a request is over and the runtime, of protocol 1, does not come back. */
 	void *user;
 };
 
