@@ -150,14 +150,14 @@ class Queue:
 class Program:
     """A running program whose standard error is JSON lines."""
 
-    def __init__(self, place, name, command, **variables):
+    def __init__(self, place, name, command, restore_signals=True, **variables):
         self.name, self.place = name, place
         self.log_path = "%s/%s-%d.log" % (place.path, name, time.monotonic_ns())
         env = {k: v for k, v in os.environ.items() if not k.startswith("ASYA_")}
         env.update(PYTHONPATH=HERE, PYTHONDONTWRITEBYTECODE="1")
         env.update(("ASYA_" + k, str(v)) for k, v in variables.items())
         with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=place.path, start_new_session=True)
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=place.path, start_new_session=True, restore_signals=restore_signals)
         place.programs.append(self)
 
     def text(self):
@@ -203,13 +203,13 @@ class Program:
 
 
 class Sidecar(Program):
-    def __init__(self, place, actor, runtime=None, command=(SIDECAR,), **variables):
+    def __init__(self, place, actor, runtime=None, command=(SIDECAR,), restore_signals=True, **variables):
         self.actor = actor
         defaults = dict(ACTOR_NAME=actor, LOCAL_DIR=place.queue.path, LOCAL_SYNCHRONOUS="NORMAL", METRICS_ADDR="127.0.0.1:0")
         if runtime is not None:
             defaults["SOCKET_DIR"] = runtime.dir
         defaults.update(variables)
-        Program.__init__(self, place, "sidecar-" + actor, list(command), **{k: v for k, v in defaults.items() if v is not None})
+        Program.__init__(self, place, "sidecar-" + actor, list(command), restore_signals, **{k: v for k, v in defaults.items() if v is not None})
 
     def port(self):
         return self.wait_line("started")["metrics_port"]
