@@ -31,6 +31,17 @@ void local_store_forget_queues(struct local_store *s)
 	s->n_queues = 0;
 }
 
+int local_store_here(struct local_store *s, struct asya_error *err)
+{
+	int moved = 0;
+
+	if (sqlite3_file_control(s->db, NULL, SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved)
+		return asya_error_set(err, ASYA_FATAL,
+				      "'%s/queue.db' was removed or replaced while it was in use",
+				      s->dir);
+	return 0;
+}
+
 int local_store_begin(struct local_store *s, struct asya_error *err)
 {
 	if (local_store_lock(s, err))

@@ -66,6 +66,9 @@ int local_wake_touch(const char *path);
 /* Waits for the writers' lock; closing the store, a commit and a rollback let it go. */
 int local_store_lock(struct local_store *s, struct asya_error *err);
 void local_store_forget_queues(struct local_store *s);
+/* -1 ASYA_FATAL if the database's file is no longer the one at its path: what is written would go
+ * nowhere. */
+int local_store_here(struct local_store *s, struct asya_error *err);
 int local_store_begin(struct local_store *s, struct asya_error *err);
 /* Durable on return; wakes whom it concerns. On failure everything is rolled back. */
 int local_store_commit(struct local_store *s, struct asya_error *err);

@@ -329,7 +329,10 @@ static void work(struct local *l, struct asya_link *settles)
 
 	batch_init(&b);
 	asya_list_splice(&b.settles, settles);
-	if (asya_list_empty(&b.settles)) {
+	if (local_store_here(&l->store, &err)) {
+		refuse(l, &b.settles, &err);
+		report_down(l, &err);
+	} else if (asya_list_empty(&b.settles)) {
 		fill(l);
 	} else if (attempt(l, &b, true, &err) == 0) {
 		publish(l, &b);
