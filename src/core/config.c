@@ -269,6 +269,19 @@ int asya_config_load(void *config, const struct asya_setting *rows, size_t n,
 	return n_wrong ? -1 : 0;
 }
 
+int asya_config_check(const struct asya_setting *rows, size_t n, asya_config_get_fn *get,
+		      void *user, struct asya_error *err)
+{
+	_cleanup_(asya_arena_freep) struct asya_arena *arena = asya_arena_new();
+	size_t end = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (rows[i].offset > end)
+			end = rows[i].offset;
+	end += sizeof(struct asya_setting_list) + sizeof(struct asya_str);
+	return asya_config_load(asya_arena_array(arena, char, end), rows, n, get, user, arena, err);
+}
+
 static size_t least(size_t a, size_t b)
 {
 	return a < b ? a : b;

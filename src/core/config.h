@@ -93,6 +93,10 @@ struct asya_config_stray {
 	const char *nearest; /* the setting that may have been meant; NULL if none is near */
 };
 
+/* The same, with the values thrown away. */
+int asya_config_check(const struct asya_setting *rows, size_t n, asya_config_get_fn *get,
+		      void *user, struct asya_error *err);
+
 /* Lists the variables of `environment` (`NAME=value`, ends with NULL) that begin with ASYA_ and are
  * neither in the rows nor in `others` (names of other programs that share the environment, ends
  * with NULL; may be NULL itself). Leaves out what Kubernetes sets for each Service

@@ -94,6 +94,21 @@ static unsigned port_of(int fd)
 	return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
 }
 
+static int not_an_address(const char *address, struct asya_error *err)
+{
+	return asya_error_set(err, ASYA_FATAL,
+			      "'%.100s' is not an address to listen on; right is :8080, "
+			      "127.0.0.1:8080 or [::1]:8080",
+			      address);
+}
+
+int asya_tcp_address_check(const char *address, struct asya_error *err)
+{
+	union address a;
+
+	return parse_address(&a, address) ? not_an_address(address, err) : 0;
+}
+
 int asya_tcp_listen(int *ret_fd, unsigned *ret_port, const char *address, struct asya_error *err)
 {
 	bool everywhere = address[0] == ':';
@@ -101,10 +116,7 @@ int asya_tcp_listen(int *ret_fd, unsigned *ret_port, const char *address, struct
 	int fd;
 
 	if (parse_address(&a, address))
-		return asya_error_set(err, ASYA_FATAL,
-				      "'%.100s' is not an address to listen on; right is :8080, "
-				      "127.0.0.1:8080 or [::1]:8080",
-				      address);
+		return not_an_address(address, err);
 	fd = bind_and_listen(&a, !everywhere);
 	if (everywhere && (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL)) {
 		in_port_t port = a.v6.sin6_port;
