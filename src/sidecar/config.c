@@ -2,6 +2,9 @@
 #include "sidecar/sidecar.h"
 
 #include "base/mem.h"
+#include "io/listen.h"
+
+#include <limits.h>
 
 static const char *const levels[] = {"DEBUG", "INFO", "WARNING", "ERROR", NULL};
 
@@ -82,3 +85,136 @@ const struct asya_setting sidecar_settings[] = {
 };
 
 const size_t sidecar_n_settings = ASYA_ARRAY_SIZE(sidecar_settings);
+
+static void complain(struct asya_buf *wrong, const struct asya_error *err)
+{
+	asya_buf_printf(wrong, "%s%s", wrong->n ? "; " : "", err->text);
+}
+
+static void check_names(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	const struct {
+		const char *variable;
+		struct asya_str name;
+	} names[] = {{"ASYA_ACTOR_NAME", c->actor},
+		     {"ASYA_ACTOR_HAPPY_END", c->happy_end},
+		     {"ASYA_ACTOR_ERROR_END", c->error_end}};
+	struct asya_error err;
+
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(names); i++) {
+		if (!names[i].name.p || asya_actor_name_valid(names[i].name))
+			continue;
+		asya_error_set(&err, ASYA_FATAL,
+			       "%s is '%.*s', it must be a DNS label (a-z, 0-9, '-', at most 63) "
+			       "that does not end in '-dlq'",
+			       names[i].variable, ASYA_STR_ARG(names[i].name));
+		complain(wrong, &err);
+	}
+}
+
+/* An error-end that routes would send what it refuses to itself, for ever. */
+static void check_end(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	bool error = c->actor.p && asya_str_eq(c->actor, c->error_end);
+	bool happy = c->actor.p && asya_str_eq(c->actor, c->happy_end);
+	struct asya_error err;
+
+	if (!c->is_end && (error || happy)) {
+		asya_error_set(
+			&err, ASYA_FATAL,
+			"ASYA_ACTOR_NAME is '%.*s', the name in ASYA_ACTOR_%s_END, and so it "
+			"must be an end actor: set ASYA_IS_END_ACTOR=true",
+			ASYA_STR_ARG(c->actor), error ? "ERROR" : "HAPPY");
+		complain(wrong, &err);
+	}
+	if (c->results_dir.n && !c->is_end) {
+		asya_error_set(&err, ASYA_FATAL,
+			       "ASYA_RESULTS_DIR is for end actors: set ASYA_IS_END_ACTOR=true");
+		complain(wrong, &err);
+	}
+}
+
+static bool is_path(struct asya_str s)
+{
+	for (const char *p = s.p, *slash; s.p && (slash = strchr(p, '/')); p = slash + 1) {
+		size_t n = (size_t)(slash - p);
+
+		if (n > NAME_MAX || (n && strspn(p, ".") >= n && n <= 2))
+			return false;
+	}
+	return true;
+}
+
+static void check_prefixes(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	const struct {
+		const char *variable;
+		struct asya_str prefix;
+	} prefixes[] = {{"ASYA_S3_RESULTS_PREFIX", c->results_prefix},
+			{"ASYA_S3_ERRORS_PREFIX", c->errors_prefix}};
+	struct asya_error err;
+
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(prefixes) && c->results_dir.n; i++) {
+		if (is_path(prefixes[i].prefix))
+			continue;
+		asya_error_set(&err, ASYA_FATAL,
+			       "%s is '%.*s', it must be names between slashes, none '.' or '..' "
+			       "or longer than %d bytes",
+			       prefixes[i].variable,
+			       (int)(prefixes[i].prefix.n > 200 ? 200 : prefixes[i].prefix.n),
+			       prefixes[i].prefix.p, NAME_MAX);
+		complain(wrong, &err);
+	}
+}
+
+static void check_transport(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	const struct asya_transport_ops *ops = asya_transport_find(c->transport);
+	struct asya_error err;
+
+	if (ops && !asya_config_check(ops->settings, ops->n_settings, NULL, NULL, &err))
+		return;
+	if (!ops)
+		asya_error_set(&err, ASYA_FATAL,
+			       "ASYA_TRANSPORT is '%.*s', it must be one of: local, mem",
+			       ASYA_STR_ARG(c->transport));
+	complain(wrong, &err);
+}
+
+static void check_metrics(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	struct asya_metrics *metrics;
+	struct asya_error err;
+
+	if (asya_metrics_new(&metrics, c->metrics_namespace.p ? c->metrics_namespace.p : "", 1,
+			     &err)) {
+		asya_error_wrap(&err, "ASYA_METRICS_NAMESPACE");
+		complain(wrong, &err);
+	} else {
+		asya_metrics_free(metrics);
+	}
+	if (c->metrics && c->metrics_addr.p && asya_tcp_address_check(c->metrics_addr.p, &err)) {
+		asya_error_wrap(&err, "ASYA_METRICS_ADDR");
+		complain(wrong, &err);
+	}
+}
+
+int sidecar_config_load(struct sidecar_config *c, struct asya_resiliency *resiliency,
+			struct asya_arena *arena, struct asya_buf *wrong)
+{
+	struct asya_error err;
+
+	*resiliency = (struct asya_resiliency){0};
+	if (asya_config_load(c, sidecar_settings, sidecar_n_settings, NULL, NULL, arena, &err))
+		complain(wrong, &err);
+	check_names(c, wrong);
+	check_end(c, wrong);
+	check_prefixes(c, wrong);
+	if (c->resiliency.n && asya_resiliency_parse_json(resiliency, arena, c->resiliency, &err)) {
+		asya_error_wrap(&err, "ASYA_RESILIENCY");
+		complain(wrong, &err);
+	}
+	check_transport(c, wrong);
+	check_metrics(c, wrong);
+	return wrong->n ? -1 : 0;
+}

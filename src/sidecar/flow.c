@@ -119,10 +119,12 @@ static void on_settled(struct asya_settle *op, enum asya_settled outcome,
 	struct sidecar *s = m->s;
 
 	asya_failpoint("settle.after");
+	if (s->ended) { /* the transport is being closed, and gives back what is left */
+		message_free(m);
+		return;
+	}
 	if (outcome == ASYA_SETTLE_FAILED) {
 		settle_later(m, err);
-		if (s->ended)
-			message_free(m);
 		return;
 	}
 	if (outcome == ASYA_STALE)
@@ -380,9 +382,8 @@ static void timed_out(struct message *m)
 }
 
 /* No handler is to blame, unless what came is no answer: that would come again. */
-static void lost(struct message *m)
+static void lost(struct message *m, bool invalid)
 {
-	bool invalid = m->call.err.advice == ASYA_REJECT;
 	const struct asya_failure f = {
 		.code = invalid ? ASYA_STR("processing_error") : ASYA_STR("connection_error"),
 		.type = invalid ? ASYA_STR("InvalidResult") : ASYA_STR("RuntimeLost"),
@@ -421,7 +422,8 @@ static void on_called(struct call *call, enum call_result result)
 		timed_out(m);
 		break;
 	case CALL_LOST:
-		lost(m);
+	case CALL_INVALID:
+		lost(m, result == CALL_INVALID);
 		break;
 	case CALL_NOT_STARTED:
 		asya_log(ASYA_LOG_WARNING, "runtime_unreachable", LOG_C("error", call->err.text));
@@ -461,6 +463,10 @@ static void on_kept(struct asya_file_put *put, int status, const struct asya_err
 	struct message *m = asya_container_of(put, struct message, put);
 	struct sidecar *s = m->s;
 
+	if (s->ended) {
+		message_free(m);
+		return;
+	}
 	if (status) {
 		asya_log(ASYA_LOG_ERROR, "not_kept", LOG_STR("id", m->env.id),
 			 LOG_C("error", err->text));

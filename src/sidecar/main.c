@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "core/resiliency.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -80,6 +79,8 @@ static void transport_closed(void *user)
 {
 	struct sidecar *s = user;
 
+	if (s->forced) /* a disk that hangs would hold up every orderly end */
+		_exit(s->exit_code);
 	if (s->runtime)
 		runtime_close(s->runtime, nothing, NULL);
 	if (s->store)
@@ -98,6 +99,15 @@ static void on_drained(struct sidecar *s)
 	asya_transport_close(s->transport, transport_closed, s);
 }
 
+/* The queue's own disk hangs: leases end by themselves. */
+static void on_stuck(uv_timer_t *t)
+{
+	struct sidecar *s = asya_container_of(t, struct sidecar, grace);
+
+	asya_log(ASYA_LOG_ERROR, "not_given_back", LOG_INT("messages_left", s->n_messages));
+	_exit(1);
+}
+
 /* Nothing answers any more; closing the transport gives everything back. */
 static void on_forced(uv_timer_t *t)
 {
@@ -105,7 +115,8 @@ static void on_forced(uv_timer_t *t)
 
 	if (s->ended)
 		return;
-	s->ended = true;
+	s->ended = s->forced = true;
+	uv_timer_start(t, on_stuck, FORCE_MS, 0);
 	on_drained(s);
 }
 
@@ -115,13 +126,13 @@ static void on_grace_over(uv_timer_t *t)
 	uv_timer_start(t, on_forced, FORCE_MS, 0);
 }
 
-static void drain(struct sidecar *s, const char *why, int exit_code)
+static void drain(struct sidecar *s, const char *why, int exit_code, int64_t grace_ms)
 {
 	if (s->draining)
 		return;
 	asya_log(ASYA_LOG_INFO, "draining", LOG_C("why", why), LOG_INT("messages", s->n_messages));
 	s->exit_code = exit_code;
-	uv_timer_start(&s->grace, on_grace_over, (uint64_t)s->config->grace_ms, 0);
+	uv_timer_start(&s->grace, on_grace_over, (uint64_t)grace_ms, 0);
 	flow_drain(s);
 }
 
@@ -130,7 +141,7 @@ static void on_terminate(uv_signal_t *h, int signal)
 	struct sidecar *s = asya_container_of(h, struct sidecar, terminate);
 
 	(void)signal;
-	drain(s, "SIGTERM", 0);
+	drain(s, "SIGTERM", 0, s->config->grace_ms);
 }
 
 static void on_interrupt(uv_signal_t *h, int signal)
@@ -138,7 +149,7 @@ static void on_interrupt(uv_signal_t *h, int signal)
 	struct sidecar *s = asya_container_of(h, struct sidecar, interrupt);
 
 	(void)signal;
-	drain(s, "SIGINT", 0);
+	drain(s, "SIGINT", 0, s->config->grace_ms);
 }
 
 /* The same timer, before there is anything to drain: the runtime has not become ready. */
@@ -149,7 +160,7 @@ static void on_never_ready(uv_timer_t *t)
 
 	asya_log(ASYA_LOG_ERROR, "runtime_not_ready", LOG_STR("socket_dir", s->config->socket_dir),
 		 LOG_C("waited", asya_duration_write(text, s->config->ready_timeout_ms * 1000000)));
-	drain(s, "the runtime did not become ready", 1);
+	drain(s, "the runtime did not become ready", 1, s->config->grace_ms);
 }
 
 /* ---- what changes around it ---- */
@@ -178,8 +189,8 @@ static void on_consumer(struct asya_consumer *c, bool live, const struct asya_er
 		return;
 	}
 	asya_log(ASYA_LOG_ERROR, "queue_unavailable", LOG_C("error", err->text));
-	if (err->advice == ASYA_FATAL)
-		drain(s, "the queue cannot be used", 1);
+	if (err->advice == ASYA_FATAL) /* no result could be settled */
+		drain(s, "the queue cannot be used", 1, 0);
 }
 
 /* ---- starting ---- */
@@ -188,29 +199,6 @@ static const char *from_environment(void *user, const char *name)
 {
 	(void)user;
 	return getenv(name);
-}
-
-static int check_names(const struct sidecar_config *c, struct asya_error *err)
-{
-	const struct {
-		const char *variable;
-		struct asya_str name;
-	} names[] = {{"ASYA_ACTOR_NAME", c->actor},
-		     {"ASYA_ACTOR_HAPPY_END", c->happy_end},
-		     {"ASYA_ACTOR_ERROR_END", c->error_end}};
-
-	for (size_t i = 0; i < ASYA_ARRAY_SIZE(names); i++)
-		if (!asya_actor_name_valid(names[i].name))
-			return asya_error_set(
-				err, ASYA_FATAL,
-				"%s is '%.*s', it must be a DNS label (a-z, 0-9, '-', at most 63) "
-				"that does not end in '-dlq'",
-				names[i].variable, ASYA_STR_ARG(names[i].name));
-	if (c->results_dir.n && !c->is_end)
-		return asya_error_set(
-			err, ASYA_FATAL,
-			"ASYA_RESULTS_DIR is for end actors: set ASYA_IS_END_ACTOR=true");
-	return 0;
 }
 
 static int open_handler(struct sidecar *s, struct asya_error *err)
@@ -235,10 +223,6 @@ static int open_queue(struct sidecar *s, struct asya_error *err)
 {
 	const struct asya_transport_ops *ops = asya_transport_find(s->config->transport);
 
-	if (!ops)
-		return asya_error_set(err, ASYA_FATAL,
-				      "ASYA_TRANSPORT is '%.*s', it must be one of: local, mem",
-				      ASYA_STR_ARG(s->config->transport));
 	if (ops->open(&s->transport, s->loop, from_environment, NULL, err))
 		return -1;
 	s->consumer = (struct asya_consumer){
@@ -276,25 +260,10 @@ static void set_up(struct sidecar *s, const struct sidecar_config *c)
 	uv_signal_start(&s->interrupt, on_interrupt, SIGINT);
 }
 
-static int read_resiliency(struct sidecar *s, struct asya_arena *arena, struct asya_error *err)
-{
-	struct asya_resiliency r;
-
-	if (!s->config->resiliency.n)
-		return 0;
-	if (asya_resiliency_parse_json(&r, arena, s->config->resiliency, err))
-		return asya_error_wrap(err, "ASYA_RESILIENCY");
-	s->rules = r.rules;
-	s->n_rules = r.n_rules;
-	return 0;
-}
-
-static int start(struct sidecar *s, struct asya_arena *arena, struct asya_error *err)
+static int start(struct sidecar *s, struct asya_error *err)
 {
 	const struct sidecar_config *c = s->config;
 
-	if (check_names(c, err) || read_resiliency(s, arena, err))
-		return -1;
 	s->meter = meter_new(c->metrics_namespace, c->actor, c->transport, err);
 	if (!s->meter || open_queue(s, err) || open_handler(s, err))
 		return -1;
@@ -332,19 +301,24 @@ static int run(struct asya_arena *arena)
 {
 	static struct sidecar_config config;
 	static struct sidecar s;
+	struct asya_resiliency resiliency;
+	struct asya_buf wrong = {0};
 	struct asya_error err;
 
 	asya_log_init(ASYA_LOG_INFO, "asya-sidecar", getenv("ASYA_ACTOR_NAME"));
-	if (asya_config_load(&config, sidecar_settings, sidecar_n_settings, NULL, NULL, arena,
-			     &err)) {
-		asya_log(ASYA_LOG_ERROR, "bad_configuration", LOG_C("error", err.text));
+	if (sidecar_config_load(&config, &resiliency, arena, &wrong)) {
+		asya_log(ASYA_LOG_ERROR, "bad_configuration",
+			 LOG_STR("error", asya_buf_view(&wrong)));
+		asya_buf_fini(&wrong);
 		return EXIT_CONFIG;
 	}
 	asya_log_init((enum asya_log_level)config.log_level, "asya-sidecar", config.actor.p);
 	warn_of_strays(arena);
 	signal(SIGPIPE, SIG_IGN);
 	set_up(&s, &config);
-	if (start(&s, arena, &err)) {
+	s.rules = resiliency.rules;
+	s.n_rules = resiliency.n_rules;
+	if (start(&s, &err)) {
 		asya_log(ASYA_LOG_ERROR, "cannot_start", LOG_C("error", err.text));
 		return err.advice == ASYA_FATAL ? EXIT_CONFIG : 1;
 	}

@@ -294,7 +294,7 @@ static int on_frame(struct connection *c, struct asya_str frame)
 	if (code == 0)
 		return 1;
 	if (code < 0) {
-		lose(c, CALL_LOST, "");
+		lose(c, CALL_INVALID, "");
 		return 0;
 	}
 	if (c->protocol == 2 && at_rest(c))
@@ -318,7 +318,7 @@ static void drain_frames(struct connection *c)
 	if (code < 0) {
 		if (c->call)
 			c->call->err = err;
-		lose(c, CALL_LOST, "");
+		lose(c, CALL_INVALID, "");
 	}
 }
 

@@ -16,8 +16,8 @@
 enum call_result {
 	CALL_ANSWERED,    /* `reply` is whole */
 	CALL_TIMEOUT,     /* no answer in time; the handler was told to stop */
-	CALL_LOST,        /* the runtime hung up in the middle, or (ASYA_REJECT) what it sent is no
-			   * answer: `err` */
+	CALL_LOST,        /* the runtime hung up in the middle: `err` */
+	CALL_INVALID,     /* what it sent is no answer: `err` */
 	CALL_NOT_STARTED, /* the runtime could not be reached: no handler has seen it */
 };
 

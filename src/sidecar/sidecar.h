@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "core/config.h"
 #include "core/metrics.h"
+#include "core/resiliency.h"
 #include "core/retry.h"
 #include "core/route.h"
 #include "io/http_server.h"
@@ -27,6 +28,11 @@ struct sidecar_config {
 
 extern const struct asya_setting sidecar_settings[];
 extern const size_t sidecar_n_settings;
+
+/* Loads the settings, and checks what no row can, those of the transport too. -1 with all that is
+ * wrong, joined by "; ", appended to `wrong`. */
+int sidecar_config_load(struct sidecar_config *c, struct asya_resiliency *resiliency,
+			struct asya_arena *arena, struct asya_buf *wrong);
 
 struct sidecar {
 	const struct sidecar_config *config;
@@ -57,6 +63,7 @@ struct sidecar {
 	uv_signal_t terminate, interrupt;
 	bool live; /* the queue can be reached */
 	bool draining, ended;
+	bool forced; /* ended with messages left */
 	int exit_code;
 	void (*drained)(struct sidecar *s);
 };

@@ -211,6 +211,10 @@ class Sidecar(Program):
         defaults.update(variables)
         Program.__init__(self, place, "sidecar-" + actor, list(command), restore_signals, **{k: v for k, v in defaults.items() if v is not None})
 
+    def stop(self):
+        self.wait_line("started")  # before that nobody listens to signals
+        return Program.stop(self)
+
     def port(self):
         return self.wait_line("started")["metrics_port"]
 
@@ -418,7 +422,7 @@ class Place:
                 if isinstance(program, Sidecar):
                     text = program.text()
                     assert not SANITIZER.search(text), text[-6000:]
-                    assert program.process.returncode in (0, 1, 2, -signal.SIGKILL), (program.process.returncode, text[-6000:])
+                    assert program.process.returncode in (0, 1, 2, -signal.SIGKILL, -signal.SIGTERM), (program.process.returncode, text[-6000:])
             for fake in self.fakes:
                 assert not fake.errors, fake.errors
         finally:

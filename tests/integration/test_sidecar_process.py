@@ -242,6 +242,7 @@ def test_the_health_of_each_state(place):
 
     fake = place.fake(handle, ready=False)
     sidecar = place.sidecar("a", fake)
+    sidecar.wait_line("consuming")
     assert sidecar.wait_page("/readyz", 503) == "the runtime is not ready\n" and sidecar.get("/healthz")[0] == 200
     fake.ready()
     assert sidecar.wait_page("/readyz", 200) == "ok\n"
@@ -277,22 +278,18 @@ def test_a_queue_whose_directory_is_removed_ends_the_sidecar(place, busy):
     assert again.stop() == 0
 
 
-def test_a_queue_that_is_no_database_any_more_ends_the_sidecar(place):
-    sidecar = place.sidecar("a", place.fake(answer))
-    sidecar.wait_page("/readyz", 200)
-    place.queue.post("a", envelope("m", 1))
-    place.queue.wait("happy-end")
+def test_a_queue_that_is_no_database_any_more_is_left_alone(place):
+    assert place.end("happy-end").stop() == 0
+    place.queue.post("happy-end", envelope("m", 1))
     place.queue.close()
-    for name in ("queue.db", "queue.db-wal"):
-        with open("%s/%s" % (place.queue.path, name), "r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.write(b"\xaa" * size)
-    open(place.queue.path + "/wake/a", "a").close()
-    os.utime(place.queue.path + "/wake/a")
-    code = sidecar.wait()
-    assert code == 1 and sidecar.lines("queue_unavailable"), (code, sidecar.text())
-    again = place.sidecar("a", place.fake(answer))
-    assert again.wait() == 2 and again.lines("cannot_start"), again.text()
+    with open(place.queue.path + "/queue.db", "r+b") as file:
+        file.write(b"\xaa" * os.fstat(file.fileno()).st_size)
+    with open(place.queue.path + "/queue.db", "rb") as file:
+        before = file.read()
+    sidecar = place.end("happy-end")
+    assert sidecar.wait() == 2 and "queue.db" in sidecar.lines("cannot_start")[0]["error"]
+    with open(place.queue.path + "/queue.db", "rb") as file:
+        assert file.read() == before
 
 
 def test_a_queue_that_cannot_be_written_to_for_a_time_loses_nothing(place):
@@ -341,7 +338,7 @@ def test_an_end_actor_whose_disk_hangs_ends_all_the_same(place):
     sidecar.wait_page("/readyz", 200)
     open(block, "w").close()
     place.queue.post("happy-end", envelope("m", 1, ["a"], 1))
-    wait_until("it is being written", lambda: os.listdir(place.path + "/results/.tmp") if os.path.isdir(place.path + "/results/.tmp") else False)
+    wait_until("it is being written", lambda: os.listdir(place.path + "/results/.asya-tmp") if os.path.isdir(place.path + "/results/.asya-tmp") else False)
     assert sidecar.stop() == 0
     (_, owner, _, _), = place.queue.rows("happy-end")
     assert owner == 0
