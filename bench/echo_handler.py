@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sends each payload on as it came."""
+
+
+def handle(payload):
+    return payload
