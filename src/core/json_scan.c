@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/json_scan.h"
 
+#include <endian.h>
 #include <stdbool.h>
 
 struct scan {
@@ -84,20 +85,29 @@ static int escape(struct scan *s)
 	return 0;
 }
 
-/* Moves over bytes that need no look: printable ASCII but quote and backslash, eight at a time. */
+/* Moves to the next byte that needs a look: a quote, a backslash, a control character, or one that
+ * is not ASCII. Eight at a time: a borrow only reaches bytes above such a one, so the lowest mark
+ * is always right. */
 static void plain(struct scan *s)
 {
 	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-	uint64_t w, quote, slash;
+	uint64_t w, quote, slash, marks;
 
 	while (s->end - s->p >= 8) {
 		memcpy(&w, s->p, 8);
+		w = le64toh(w);
 		quote = w ^ (ones * '"');
 		slash = w ^ (ones * '\\');
-		if ((w | (w - ones * 0x20) | (quote - ones) | (slash - ones)) & tops)
+		marks = (w | (w - ones * 0x20) | (quote - ones) | (slash - ones)) & tops;
+		if (marks) {
+			s->p += __builtin_ctzll(marks) / 8;
 			return;
+		}
 		s->p += 8;
 	}
+	while (s->p < s->end && (unsigned char)*s->p >= 0x20 && (unsigned char)*s->p < 0x80 &&
+	       *s->p != '"' && *s->p != '\\')
+		s->p++;
 }
 
 /* Bytes of 0x80 and above up to the next ASCII byte. */
@@ -126,9 +136,7 @@ static int string(struct scan *s, struct asya_str *ret)
 			break;
 		if ((unsigned char)*s->p < 0x20)
 			return bad(s, "a control character in a string");
-		if ((unsigned char)*s->p >= 0x80 ? multibyte(s)
-		    : *s->p == '\\'              ? escape(s)
-						 : (s->p++, 0))
+		if (*s->p == '\\' ? escape(s) : multibyte(s))
 			return -1;
 	}
 	*ret = (struct asya_str){from, (size_t)(s->p - from)};

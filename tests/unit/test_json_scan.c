@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "core/json_scan.h"
 
+#include <stdbool.h>
+
 /* Checks a copy on the heap of exactly its size, so that ASan sees a read behind it. */
 static int check(struct asya_str text, unsigned depth)
 {
@@ -152,6 +154,25 @@ static void members_stops_with_the_callers_error_and_refuses_other_kinds(void **
 	assert_int_equal(err.advice, ASYA_REJECT);
 }
 
+/* A string of 40 letters with one byte of another kind at each place: what stops the scan eight
+ * bytes at a time must be found wherever it stands, and whatever stands behind it. */
+static void check_sees_every_byte_of_a_string_wherever_it_stands(void **state)
+{
+	char text[42];
+
+	(void)state;
+	for (unsigned byte = 0; byte < 256; byte++) {
+		for (size_t i = 1; i < 41; i++) {
+			bool good = byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+
+			memset(text, byte % 2 ? 'a' : '!', sizeof(text));
+			text[0] = text[41] = '"';
+			text[i] = (char)byte;
+			assert_int_equal(check((struct asya_str){text, 42}, 1) == 0, good);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +180,7 @@ int main(void)
 		cmocka_unit_test(check_refuses_what_the_grammar_does_not),
 		cmocka_unit_test(check_refuses_every_text_that_is_cut),
 		cmocka_unit_test(check_holds_the_depth_limit_at_the_limit_and_one_above),
+		cmocka_unit_test(check_sees_every_byte_of_a_string_wherever_it_stands),
 		cmocka_unit_test(members_yields_the_untouched_bytes_of_each_value_in_order),
 		cmocka_unit_test(members_stops_with_the_callers_error_and_refuses_other_kinds),
 	};
