@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/arena.h"
 
+#include "base/buf.h"
 #include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { BLOCK_SIZE = 4096, ALIGNMENT = 16 };
+/* The first block is smaller: most messages wait with little more than what was read of them. */
+enum { FIRST_SIZE = 2048, BLOCK_SIZE = 4096, ALIGNMENT = 16 };
 
 struct block {
 	struct block *next;
@@ -15,8 +17,15 @@ struct block {
 	_Alignas(ALIGNMENT) char data[];
 };
 
+/* A buffer that was given to the arena. */
+struct taken {
+	struct taken *next;
+	char *p;
+};
+
 struct asya_arena {
 	struct block *blocks; /* the newest first; only it is filled further */
+	struct taken *taken;
 	size_t size;
 };
 
@@ -30,11 +39,18 @@ static struct block *block_new(struct asya_arena *arena, size_t size)
 	return b;
 }
 
+/* The arena itself is the first thing in its first block. */
 struct asya_arena *asya_arena_new(void)
 {
-	struct asya_arena *arena = asya_new0(struct asya_arena);
+	struct asya_arena *arena;
+	struct block *first;
 
-	arena->size = sizeof(*arena);
+	first = asya_malloc(FIRST_SIZE);
+	first->next = NULL;
+	first->size = FIRST_SIZE - sizeof(*first);
+	first->used = (sizeof(*arena) + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+	arena = (struct asya_arena *)(void *)first->data;
+	*arena = (struct asya_arena){.blocks = first, .size = FIRST_SIZE};
 	return arena;
 }
 
@@ -44,11 +60,12 @@ struct asya_arena *asya_arena_free(struct asya_arena *arena)
 
 	if (!arena)
 		return NULL;
+	for (struct taken *t = arena->taken; t; t = t->next)
+		free(t->p);
 	for (struct block *b = arena->blocks; b; b = next) {
 		next = b->next;
 		free(b);
 	}
-	free(arena);
 	return NULL;
 }
 
@@ -63,13 +80,8 @@ static void *alloc_large(struct asya_arena *arena, size_t n)
 	struct block *b = block_new(arena, n);
 
 	b->used = n;
-	if (arena->blocks) {
-		b->next = arena->blocks->next;
-		arena->blocks->next = b;
-	} else {
-		b->next = NULL;
-		arena->blocks = b;
-	}
+	b->next = arena->blocks->next;
+	arena->blocks->next = b;
 	return b->data;
 }
 
@@ -79,7 +91,7 @@ void *asya_arena_alloc(struct asya_arena *arena, size_t n)
 	void *p;
 
 	n = (n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-	if (!b || b->size - b->used < n) {
+	if (b->size - b->used < n) {
 		if (n > BLOCK_SIZE / 4)
 			return alloc_large(arena, n);
 		b = block_new(arena, BLOCK_SIZE);
@@ -129,6 +141,24 @@ struct asya_str asya_arena_printf(struct asya_arena *arena, const char *fmt, ...
 	vsnprintf(text, (size_t)n + 1, fmt, args);
 	va_end(args);
 	return (struct asya_str){text, (size_t)n};
+}
+
+struct asya_str asya_arena_buf(struct asya_arena *arena, struct asya_buf *take_b)
+{
+	struct asya_str s = asya_buf_view(take_b);
+	struct taken *t;
+
+	if (s.n < BLOCK_SIZE / 4) {
+		s = asya_arena_str(arena, s);
+		asya_buf_fini(take_b);
+		return s;
+	}
+	t = asya_arena_alloc(arena, sizeof(*t));
+	*t = (struct taken){arena->taken, take_b->p};
+	arena->taken = t;
+	arena->size += take_b->room;
+	*take_b = (struct asya_buf){0};
+	return s;
 }
 
 size_t asya_arena_size(const struct asya_arena *arena)

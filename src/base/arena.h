@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 struct asya_arena;
+struct asya_buf;
 
 struct asya_arena *asya_arena_new(void);
 /* NULL is fine. Returns NULL. */
@@ -21,6 +22,8 @@ struct asya_str asya_arena_str(struct asya_arena *arena, struct asya_str s);
 char *asya_arena_cstr(struct asya_arena *arena, struct asya_str s);
 struct asya_str asya_arena_printf(struct asya_arena *arena, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* The bytes of a buffer, which is empty afterwards. No NUL behind. */
+struct asya_str asya_arena_buf(struct asya_arena *arena, struct asya_buf *take_b);
 /* Bytes taken from the system by this arena, for memory accounting. */
 size_t asya_arena_size(const struct asya_arena *arena);
 

@@ -14,12 +14,13 @@ void asya_buf_fini(struct asya_buf *b)
 
 void asya_buf_reserve(struct asya_buf *b, size_t more)
 {
-	size_t room = b->room ? b->room : 256;
+	size_t room = b->room ? b->room * 2 : 256;
 
 	if (b->room - b->n >= more)
 		return;
-	while (room - b->n < more)
-		room *= 2;
+	/* What is asked for at once is often all that there will be. */
+	if (room - b->n < more)
+		room = b->n + more;
 	b->p = asya_realloc(b->p, room);
 	b->room = room;
 }

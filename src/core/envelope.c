@@ -325,7 +325,9 @@ static void member(struct asya_buf *out, const char *name, struct asya_str raw)
 {
 	if (!raw.p)
 		return;
-	asya_buf_printf(out, ",\"%s\":", name);
+	asya_buf_c(out, ",\"");
+	asya_buf_c(out, name);
+	asya_buf_c(out, "\":");
 	asya_buf_str(out, raw);
 }
 

@@ -88,21 +88,12 @@ int asya_route_check(const struct asya_actor *actor, const struct asya_envelope 
 		ASYA_STR_ARG(actor->name), ASYA_STR_ARG(r->actors[r->current]));
 }
 
-/* Moves the bytes of a buffer to the arena. */
-static struct asya_str settle(struct asya_arena *arena, struct asya_buf *b)
-{
-	struct asya_str s = asya_arena_str(arena, asya_buf_view(b));
-
-	asya_buf_fini(b);
-	return s;
-}
-
 static struct asya_str body_of(struct asya_arena *arena, const struct asya_envelope *env)
 {
 	struct asya_buf b = {0};
 
 	asya_envelope_write(&b, env);
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 static struct asya_str quoted(struct asya_arena *arena, struct asya_str s)
@@ -110,7 +101,7 @@ static struct asya_str quoted(struct asya_arena *arena, struct asya_str s)
 	struct asya_buf b = {0};
 
 	asya_buf_json(&b, s);
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 static struct asya_str marked(struct asya_arena *arena, const struct asya_envelope *env)
@@ -118,7 +109,7 @@ static struct asya_str marked(struct asya_arena *arena, const struct asya_envelo
 	struct asya_buf b = {0};
 
 	asya_headers_set(&b, env->headers, ASYA_HEADER_FANOUT, env->id);
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 static bool is_own(const struct asya_json_member *m)
@@ -179,7 +170,7 @@ static struct asya_str item_headers(struct asya_arena *arena, struct asya_str ol
 		(void)asya_json_members(old, UINT_MAX, lasting_header, &w, &ignored);
 	}
 	asya_buf_char(&b, '}');
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 static int past_kept(const struct asya_route *before, const struct asya_route *after, size_t item,
@@ -235,7 +226,7 @@ static struct asya_str child_id(struct asya_arena *arena, const struct asya_enve
 		asya_buf_add(&b, asya_sha256_hex(hash, env->id), CHILD_HASH);
 	}
 	asya_buf_add(&b, tail, n);
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 static int check_item(const struct asya_item *item, size_t index, const struct asya_limits *limits,
@@ -350,7 +341,7 @@ static struct asya_envelope failed_envelope(struct asya_arena *arena,
 	asya_buf_c(&b, env->payload.p ? "original_payload\":" : "original_payload_ref\":");
 	asya_buf_str(&b, env->payload.p ? env->payload : env->payload_ref);
 	asya_buf_char(&b, '}');
-	out.payload = settle(arena, &b);
+	out.payload = asya_arena_buf(arena, &b);
 	out.payload_ref = ASYA_STR_NONE;
 	return out;
 }
@@ -397,7 +388,7 @@ void asya_route_poison(struct asya_plan *ret, struct asya_arena *arena,
 		asya_buf_base64(&b, bytes);
 		asya_buf_c(&b, "\",\"encoding\":\"base64\"}");
 	}
-	out.payload = settle(arena, &b);
+	out.payload = asya_arena_buf(arena, &b);
 	single(ret, arena, ASYA_OUTCOME_FAILED, actor->error_end, &out);
 }
 
@@ -436,7 +427,7 @@ static struct asya_str with_header(struct asya_arena *arena, struct asya_str hea
 	struct asya_buf b = {0};
 
 	asya_headers_set(&b, headers, key, asya_arena_printf(arena, "%lld", (long long)value));
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
 
 void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,

@@ -26,6 +26,50 @@ static void arena_gives_aligned_zeroed_memory_of_any_size(void **state)
 	}
 }
 
+static void arena_takes_over_buffers_small_and_large(void **state)
+{
+	_cleanup_(asya_arena_freep) struct asya_arena *arena = asya_arena_new();
+	struct asya_str kept[6];
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		struct asya_buf b = {0};
+
+		for (size_t n = 0; n < i * 700; n++)
+			asya_buf_char(&b, (char)('a' + i));
+		kept[i] = asya_arena_buf(arena, &b);
+		assert_null(b.p);
+		assert_int_equal(b.n + b.room, 0);
+		memset(asya_arena_alloc(arena, 100), 'x', 100);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(kept[i].n, i * 700);
+		for (size_t n = 0; n < kept[i].n; n++)
+			assert_int_equal(kept[i].p[n], 'a' + i);
+	}
+	assert_true(asya_arena_size(arena) > 9000);
+}
+
+static void buf_reserve_gives_what_was_asked_for_and_grows_by_doubling(void **state)
+{
+	struct asya_buf b = {0};
+	unsigned moves = 0;
+
+	(void)state;
+	asya_buf_reserve(&b, 70000);
+	assert_int_equal(b.room, 70000);
+	asya_buf_reserve(&b, 70000);
+	assert_int_equal(b.room, 70000);
+	for (size_t i = 0; i < 1000000; i++) {
+		size_t room = b.room;
+
+		asya_buf_char(&b, 'x');
+		moves += b.room != room;
+	}
+	assert_true(moves < 8);
+	asya_buf_fini(&b);
+}
+
 static void error_wrap_keeps_advice_and_puts_the_context_first(void **state)
 {
 	struct asya_error err;
@@ -127,6 +171,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(arena_gives_aligned_zeroed_memory_of_any_size),
+		cmocka_unit_test(arena_takes_over_buffers_small_and_large),
+		cmocka_unit_test(buf_reserve_gives_what_was_asked_for_and_grows_by_doubling),
 		cmocka_unit_test(error_wrap_keeps_advice_and_puts_the_context_first),
 		cmocka_unit_test(buf_json_escapes_controls_and_replaces_what_is_not_utf8),
 		cmocka_unit_test(utf8_refuses_surrogates_overlong_forms_and_what_is_cut),
