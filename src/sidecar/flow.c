@@ -99,16 +99,14 @@ static void settle_later(struct message *m, const struct asya_error *err)
 
 static void count_settled(struct message *m)
 {
+	const struct asya_post *posts = m->settle.posts;
 	struct meter *meter = m->s->meter;
 	int64_t now = asya_clock_mono_ns();
 
-	for (size_t i = 0; i < m->settle.n_posts; i++) {
-		const struct asya_post *p = &m->settle.posts[i];
-
-		meter_sent(meter, p->actor, p->dead ? "dead" : m->outcome.p, p->body.n);
-	}
+	for (size_t i = 0; i < m->settle.n_posts; i++)
+		meter_sent(meter, posts[i].actor, m->outcome.p, posts[i].body.n);
 	if (m->settle.n_posts)
-		meter_settled(meter, m->settle.posts[0].actor, now - m->settle_ns);
+		meter_settled(meter, posts[0].actor, m->outcome.p, now - m->settle_ns);
 	meter_processed(meter, m->outcome, now - m->received_ns);
 }
 
@@ -387,7 +385,7 @@ static void lost(struct message *m, bool invalid)
 	const struct asya_failure f = {
 		.code = invalid ? ASYA_STR("processing_error") : ASYA_STR("connection_error"),
 		.type = invalid ? ASYA_STR("InvalidResult") : ASYA_STR("RuntimeLost"),
-		.message = asya_str_c(m->call.err.text)};
+		.message = asya_str_c(m->call.why)};
 
 	if (m->s->draining && !invalid) {
 		release(m, 0);
@@ -416,8 +414,10 @@ static void on_called(struct call *call, enum call_result result)
 		learn(s, asya_clock_mono_ns() - m->invoked_ns);
 	switch (result) {
 	case CALL_ANSWERED:
+		/* The handler gets its next message first, and works while this one is routed. */
+		flow_pump(s);
 		answered(m);
-		break;
+		return;
 	case CALL_TIMEOUT:
 		timed_out(m);
 		break;
@@ -426,7 +426,7 @@ static void on_called(struct call *call, enum call_result result)
 		lost(m, result == CALL_INVALID);
 		break;
 	case CALL_NOT_STARTED:
-		asya_log(ASYA_LOG_WARNING, "runtime_unreachable", LOG_C("error", call->err.text));
+		asya_log(ASYA_LOG_WARNING, "runtime_unreachable", LOG_C("error", call->why));
 		if (s->draining)
 			release(m, 0);
 		else

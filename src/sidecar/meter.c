@@ -2,6 +2,7 @@
 #include "sidecar/meter.h"
 
 #include "base/mem.h"
+#include "core/envelope.h"
 
 #include <stdio.h>
 
@@ -69,10 +70,21 @@ static const struct asya_metric_row rows[METRICS] = {
 		     NULL},
 };
 
+/* The series of the queue that was sent to last: mostly it is the next one's too. */
+struct destination {
+	char actor[ASYA_ACTOR_MAX];
+	size_t n;
+	const char *kind;
+	struct asya_series *sent, *sending;
+};
+
 struct meter {
 	struct asya_metrics *metrics;
 	struct asya_metric *m[METRICS];
 	struct asya_series *received, *processing, *execution, *waited, *size_in, *size_out;
+	struct destination last;
+	const char *outcome; /* that was last, and its series */
+	struct asya_series *processed;
 	struct asya_str queue, transport;
 	struct asya_arena *arena;
 };
@@ -130,7 +142,11 @@ void meter_received(struct meter *m, size_t n, int64_t waited_ns)
 
 void meter_processed(struct meter *m, struct asya_str outcome, int64_t took_ns)
 {
-	asya_counter_add(asya_series(m->m[PROCESSED], m->queue, outcome), 1);
+	if (m->outcome != outcome.p) {
+		m->outcome = outcome.p;
+		m->processed = asya_series(m->m[PROCESSED], m->queue, outcome);
+	}
+	asya_counter_add(m->processed, 1);
 	asya_histogram_observe(m->processing, in_seconds(took_ns));
 }
 
@@ -151,29 +167,34 @@ void meter_executed(struct meter *m, int64_t took_ns)
 	asya_histogram_observe(m->execution, in_seconds(took_ns));
 }
 
-static struct asya_str queue_of(char *room, size_t n, struct asya_str actor)
+static const struct destination *destination(struct meter *m, struct asya_str actor,
+					     const char *kind)
 {
-	int used = snprintf(room, n, "asya-%.*s", ASYA_STR_ARG(actor));
+	struct destination *d = &m->last;
+	struct asya_str queue;
+	char room[128];
 
-	return (struct asya_str){room, (size_t)used < n ? (size_t)used : n - 1};
+	if (d->kind == kind && d->n == actor.n && memcmp(d->actor, actor.p, actor.n) == 0)
+		return d;
+	queue = (struct asya_str){
+		room, (size_t)snprintf(room, sizeof(room), "asya-%.*s", ASYA_STR_ARG(actor))};
+	d->kind = kind;
+	d->n = actor.n;
+	memcpy(d->actor, actor.p, actor.n);
+	d->sent = asya_series(m->m[SENT], queue, asya_str_c(kind));
+	d->sending = asya_series(m->m[SENDING], queue, m->transport);
+	return d;
 }
 
-void meter_sent(struct meter *m, struct asya_str destination, const char *kind, size_t n)
+void meter_sent(struct meter *m, struct asya_str actor, const char *kind, size_t n)
 {
-	char room[128];
-	struct asya_str queue = queue_of(room, sizeof(room), destination);
-
-	asya_counter_add(asya_series(m->m[SENT], queue, asya_str_c(kind)), 1);
+	asya_counter_add(destination(m, actor, kind)->sent, 1);
 	asya_histogram_observe(m->size_out, (double)n);
 }
 
-void meter_settled(struct meter *m, struct asya_str destination, int64_t took_ns)
+void meter_settled(struct meter *m, struct asya_str actor, const char *kind, int64_t took_ns)
 {
-	char room[128];
-	struct asya_str queue = queue_of(room, sizeof(room), destination);
-
-	asya_histogram_observe(asya_series(m->m[SENDING], queue, m->transport),
-			       in_seconds(took_ns));
+	asya_histogram_observe(destination(m, actor, kind)->sending, in_seconds(took_ns));
 }
 
 void meter_active(struct meter *m, unsigned n, unsigned window)

@@ -239,6 +239,12 @@ static void finish(struct connection *c, enum call_result result)
 	call->done(call, result);
 }
 
+static void explain(struct connection *c, const char *why)
+{
+	if (c->call)
+		c->call->why = asya_arena_cstr(c->call->arena, asya_str_c(why));
+}
+
 /* The connection is of no use any more; what was under way on it is lost. */
 static void lose(struct connection *c, enum call_result result, const char *what)
 {
@@ -246,8 +252,8 @@ static void lose(struct connection *c, enum call_result result, const char *what
 
 	hang_up(c);
 	if (c->call) {
-		if (!c->call->err.text[0])
-			asya_error_set(&c->call->err, ASYA_RETRY, "%s", what);
+		if (!c->call->why)
+			c->call->why = what;
 		finish(c, result);
 	}
 	if (late || c->rt->refused)
@@ -275,6 +281,7 @@ static bool at_rest(struct connection *c)
 static int on_frame(struct connection *c, struct asya_str frame)
 {
 	const struct asya_reply_limits *limits = &c->rt->config.limits;
+	struct asya_error err;
 	int code;
 
 	if (c->phase == LATE) {
@@ -287,13 +294,13 @@ static int on_frame(struct connection *c, struct asya_str frame)
 		lose(c, CALL_LOST, ""); /* it speaks without being asked */
 		return 0;
 	}
-	code = c->protocol == 2 ? asya_reply_add(&c->call->reply, c->call->arena, frame, limits,
-						 &c->call->err)
-				: asya_reply_add_v1(&c->call->reply, c->call->arena, frame, limits,
-						    &c->call->err);
+	code = c->protocol == 2
+		       ? asya_reply_add(&c->call->reply, c->call->arena, frame, limits, &err)
+		       : asya_reply_add_v1(&c->call->reply, c->call->arena, frame, limits, &err);
 	if (code == 0)
 		return 1;
 	if (code < 0) {
+		explain(c, err.text);
 		lose(c, CALL_INVALID, "");
 		return 0;
 	}
@@ -316,8 +323,7 @@ static void drain_frames(struct connection *c)
 		if (!on_frame(c, frame))
 			return;
 	if (code < 0) {
-		if (c->call)
-			c->call->err = err;
+		explain(c, err.text);
 		lose(c, CALL_INVALID, "");
 	}
 }
@@ -434,8 +440,9 @@ static void on_connected(uv_connect_t *req, int status)
 		return;
 	}
 	refuse(c->rt);
-	asya_error_set(&c->call->err, ASYA_RETRY, "connecting to '%s': %s", c->rt->socket_path,
-		       uv_strerror(status));
+	c->call->why = asya_arena_printf(c->call->arena, "connecting to '%s': %s",
+					 c->rt->socket_path, uv_strerror(status))
+			       .p;
 	lose(c, CALL_NOT_STARTED, "");
 }
 
@@ -499,7 +506,7 @@ void runtime_invoke(struct runtime *rt, struct call *call)
 	struct connection *c = free_slot(rt);
 
 	call->connection = c;
-	call->err = ASYA_ERROR_NONE;
+	call->why = NULL;
 	call->reply = (struct asya_reply){0};
 	c->call = call;
 	if (c->phase == IDLE)

@@ -16,8 +16,8 @@
 enum call_result {
 	CALL_ANSWERED,    /* `reply` is whole */
 	CALL_TIMEOUT,     /* no answer in time; the handler was told to stop */
-	CALL_LOST,        /* the runtime hung up in the middle: `err` */
-	CALL_INVALID,     /* what it sent is no answer: `err` */
+	CALL_LOST,        /* the runtime hung up in the middle: `why` */
+	CALL_INVALID,     /* what it sent is no answer: `why` */
 	CALL_NOT_STARTED, /* the runtime could not be reached: no handler has seen it */
 };
 
@@ -30,7 +30,7 @@ struct call {
 	int64_t timeout_ms;
 	void (*done)(struct call *call, enum call_result result);
 	struct asya_reply reply;
-	struct asya_error err;
+	const char *why;               /* it failed; lives as long as the arena */
 	struct connection *connection; /* the runtime's */
 };
 
