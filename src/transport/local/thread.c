@@ -10,6 +10,11 @@
 
 enum { CLEAN_MS = 5000, AGAIN_MS = 1000, CLOCK_STEP_US = 100000, TAKE_MAX = 256 };
 
+/* Under load commits begin no sooner than this after each other: what a commit costs is shared by
+ * the messages that came meanwhile. Load: many times as many deliveries are out as one commit has
+ * settled, so that nobody waits for the answer to go on. */
+enum { PACE_US = 2000, PACE_OUT = 4 };
+
 struct batch {
 	struct asya_link settles;
 	struct asya_link taken; /* deliveries of this transaction */
@@ -213,28 +218,32 @@ static int attempt(struct local *l, struct batch *b, bool fill, struct asya_erro
 	return -1;
 }
 
-/* After a commit: settled deliveries are nobody's any more. */
-static void publish_settles(struct local *l, struct batch *b)
+/* After a commit: settled deliveries are nobody's any more. Returns how many there were. */
+static unsigned publish_settles(struct local *l, struct batch *b)
 {
+	unsigned n = 0;
+
 	for (struct asya_link *i = b->settles.next; i != &b->settles; i = i->next) {
 		struct asya_settle *op = asya_container_of(i, struct asya_settle, link);
 
 		if (op->delivery) {
 			local_delivery_of(op->delivery)->consumer->out--;
 			asya_list_remove(&local_delivery_of(op->delivery)->held);
+			n++;
 		}
 	}
 	pthread_mutex_lock(&l->lock);
 	asya_list_splice(&l->settles_out, &b->settles);
 	pthread_mutex_unlock(&l->lock);
+	return n;
 }
 
 /* After a commit: deliveries are held and on their way, and the queues can be reached. */
 static void publish(struct local *l, struct batch *b)
 {
+	unsigned settled = publish_settles(l, b), out = 0;
 	struct asya_link *i;
 
-	publish_settles(l, b);
 	l->doubt = false;
 	pthread_mutex_lock(&l->lock);
 	while ((i = asya_list_pop(&b->taken))) {
@@ -247,11 +256,13 @@ static void publish(struct local *l, struct batch *b)
 	for (i = l->consumers.next; i != &l->consumers; i = i->next) {
 		struct local_consumer *c = asya_container_of(i, struct local_consumer, link);
 
+		out += c->out;
 		l->pending = l->pending || (c->more && !c->stopped && c->window > c->out);
 		c->due_us = c->more ? 0 : c->next_us;
 		c->report = c->report || !c->live;
 		c->live = true;
 	}
+	l->loaded = settled && out >= PACE_OUT * settled;
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -438,6 +449,16 @@ static void wait_for_work(struct local *l)
 		pthread_cond_timedwait(&l->work, &l->lock, &ts);
 }
 
+static void pace(struct local *l)
+{
+	int64_t rest = l->paced_ns + PACE_US * 1000 - asya_clock_mono_ns();
+
+	if (l->loaded && rest > 0)
+		nanosleep(&(struct timespec){.tv_nsec = rest}, NULL);
+	l->loaded = false;
+	l->paced_ns = asya_clock_mono_ns();
+}
+
 static void give_back_held(struct local *l)
 {
 	int64_t now_us = asya_clock_wall_us();
@@ -469,6 +490,9 @@ void *local_thread_main(void *arg)
 		asya_list_init(&stats);
 		pthread_mutex_lock(&l->lock);
 		wait_for_work(l);
+		pthread_mutex_unlock(&l->lock);
+		pace(l);
+		pthread_mutex_lock(&l->lock);
 		stop = l->stop;
 		any = l->pending;
 		l->pending = false;

@@ -75,6 +75,8 @@ struct local {
 	struct local_store store;
 	struct asya_link held;
 	int64_t beat_ms, clean_ms;
+	int64_t paced_ns; /* when the last batch began */
+	bool loaded;      /* after it */
 	int64_t clock_us; /* wall clock minus monotonic clock, as last seen */
 	bool doubt;       /* something failed, and nothing has been written since */
 };
