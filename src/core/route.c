@@ -477,5 +477,5 @@ struct asya_str asya_route_redrive(struct asya_arena *arena, struct asya_str bod
 	if (!old.p)
 		asya_buf_char(&b, ',');
 	asya_buf_add(&b, after, (size_t)(body.p + body.n - after));
-	return settle(arena, &b);
+	return asya_arena_buf(arena, &b);
 }
