@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 
-from programs import ASYA, Runner, children, json_lines, manifest
+from programs import ASYA, Runner, asya, children, json_lines, manifest, wait_until
 
 ENVELOPES = int(os.environ.get("ASYA_CRASH_ENVELOPES", "1000"))
 SEED = int(os.environ.get("ASYA_CRASH_SEED", "1"))
@@ -29,7 +29,7 @@ EACH = 0.8 * 1000 / ENVELOPES
 BATCHED = 7 * 1000 / ENVELOPES
 KEPT = 1.6 * 1000 / ENVELOPES
 POINTS = {
-    "local.take": BATCHED, "receive.after": EACH, "invoke.before": EACH, "invoke.answered": EACH, "settle.before": EACH,
+    "local.take": 2 * BATCHED, "receive.after": EACH / 4, "invoke.before": EACH, "invoke.answered": EACH, "settle.before": EACH,
     "settle.after": EACH, "local.posted": EACH, "local.acked": EACH, "local.commit": BATCHED, "local.committed": BATCHED,
     "store.write": KEPT, "store.rename": KEPT, "store.renamed": KEPT,
 }
@@ -129,14 +129,27 @@ def run_pipeline(folder, failpoints, seconds, interval):
         reader.start()
         watcher = threading.Thread(target=p.watch)
         watcher.start()
-        while interval and sender.poll() is None:
-            time.sleep(interval * p.random.uniform(0.5, 1.5))
-            if sender.poll() is None:
+        next_kill = time.monotonic() + (interval or 1e9)
+        while sender.poll() is None:
+            time.sleep(0.1)
+            if p.runner.process.poll() is not None:  # it uses the queue too, so it dies at failpoints too
+                p.runner.start()
+            elif time.monotonic() > next_kill:
+                next_kill = time.monotonic() + interval * p.random.uniform(0.5, 1.5)
                 p.kill_at_random()
         reader.join()
         p.ended.set()
         watcher.join()
     return p, json_lines(output[0]), sender.returncode, output[1]
+
+
+def hit_the_rest(p, names):
+    """What chance has left out dies at its fifth hit."""
+    for name in names:
+        p.runner.env["ASYA_FAILPOINTS"] = f"{name}=kill@5"
+        with p.runner:
+            asya("send", "--dir", p.runner.dir, "-r", "one,split,two,three", "--lines", p.folder / "lines.jsonl", check=0)
+            wait_until(lambda: f"{name} " in p.failpoint_log.read_text(), f"{name} to be hit", 60)
 
 
 def missing_and_twice(results):
@@ -180,6 +193,8 @@ def test_nothing_is_lost_or_repeated_whatever_dies(tmp_path):
           f"{sum(pid not in p.owner for _, pid, what in deaths if what != 'runner')} deaths of unknown processes")
     assert not odd, f"ran twice with no death in between: {odd[:5]}"
     assert len(deaths) >= DEATHS_MIN
+    hit_the_rest(p, set(POINTS) - set(hit))
+    hit = {name for _, _, name in p.deaths()}
     assert set(POINTS) <= set(hit), f"never hit: {set(POINTS) - set(hit)}"
 
 
