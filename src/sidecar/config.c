@@ -15,8 +15,8 @@ const struct asya_setting sidecar_settings[] = {
 	 .help = "Name of the actor whose queue is consumed: a DNS label that does not end in "
 		 "-dlq."},
 	{"ASYA_TRANSPORT", ROW(STRING, transport), .fallback = "local",
-	 .help = "Queue system: local (a directory on this machine) or mem (this process only, for "
-		 "trying)."},
+	 .help = "Queue system: local (a directory on this machine), rabbitmq, or mem (this "
+		 "process only, for trying)."},
 	{"ASYA_ACTOR_HAPPY_END", ROW(STRING, happy_end), .fallback = "happy-end",
 	 .help = "Actor that gets envelopes at the end of their route."},
 	{"ASYA_ACTOR_ERROR_END", ROW(STRING, error_end), .fallback = "error-end",
