@@ -736,8 +736,10 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ASYA_ARRAY_SIZE(backends); i++) {
 		const struct backend *b = &backends[i];
 
-		if (b->ops == &asya_rabbitmq_ops && !broker_url())
-			continue; /* tools/test starts a broker and sets it */
+		if (b->ops == &asya_rabbitmq_ops && !broker_url()) { /* tools/test sets it */
+			printf("%s: not run, ASYA_TEST_RABBITMQ_URL is not set\n", b->name);
+			continue;
+		}
 		const struct CMUnitTest everywhere[] = {
 			T(posted_message_is_delivered_whole_and_gone_after_its_ack, b),
 			T(empty_body_arrives_empty, b),
