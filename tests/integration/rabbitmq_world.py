@@ -57,6 +57,7 @@ class Process:
         self.start()
 
     def start(self):
+        self.begin = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.log, "ab"))
 
     def end(self, how=signal.SIGTERM, timeout=60):
@@ -65,7 +66,9 @@ class Process:
         return self.process.wait(timeout)
 
     def said(self):
+        """Since it was last started."""
         with open(self.log) as f:
+            f.seek(self.begin)
             return f.read()
 
     def events(self, name):

@@ -184,7 +184,8 @@ def test_a_queue_of_another_type_is_an_error_that_names_both_and_stays(world):
     sidecar = world.actor("echo", ASYA_RABBITMQ_QUEUE_TYPE="quorum")
     wait_until(lambda: sidecar.events("queue_unavailable"), "the error")
     error = sidecar.events("queue_unavailable")[0]["error"]
-    assert world.queue("echo") in error and "'quorum'" in error and "'classic'" in error
+    assert world.queue("echo") in error and "'quorum'" in error
+    assert "current is none" in error or "'classic'" in error  # the broker's words
     assert world.depth("echo")["ready"] == 1 and sidecar.process.poll() is None
 
 
@@ -346,7 +347,7 @@ def test_a_broker_that_dies_under_load_loses_nothing(tmp_path):
         world.await_ready("happy-end", n)
         wait_until(lambda: world.depth("echo")["ready"] == 0, "the queue to be empty")
         back = ready(sidecar)
-        assert metric(back, "asya_actor_active_messages") == 0
+        wait_until(lambda: metric(back, "asya_actor_active_messages") == 0, "the last repeated messages to be settled")
         print(f"{expect_all(world.take_all('happy-end'), n)} of {n} messages twice")
 
 
@@ -354,16 +355,15 @@ def test_a_broker_that_takes_nothing_or_loses_patience_is_waited_for(tmp_path):
     (tmp_path / "handlers.py").write_text("import time\ndef slow(p):\n    time.sleep(p['seconds'])\n    return p\n")
     with Broker(tmp_path / "broker") as broker, World(broker, tmp_path) as world:
         sidecar = world.actor("slow", "handlers.slow", ASYA_RABBITMQ_HEARTBEAT="2s")
-        ready(sidecar)
+        port = ready(sidecar)
         world.make("happy-end")
+        world.send(["slow"], [{"n": 0, "seconds": 3}])
+        wait_until(lambda: metric(port, "asya_actor_active_messages") == 1, "the handler to have it")
         broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
-        world_before = len(sidecar.events("queue_unavailable"))
-        # What the sidecar took before the alarm is published after it; a post of ours would wait too.
-        poster = threading.Thread(target=world.send, args=(["slow"], [{"n": 0, "seconds": 0}]))
-        poster.start()
+        wait_until(lambda: any("connection.blocked" in e["error"] for e in sidecar.events("queue_unavailable")), "the block to be told")
         broker.ctl("set_vm_memory_high_watermark", "absolute", "4GB")
-        poster.join()
         world.await_ready("happy-end", 1)
+        ready(sidecar)
 
         # A consumer that holds a message for longer than the broker lets it: the channel is closed, the result dropped.
         broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1000).")
@@ -371,7 +371,7 @@ def test_a_broker_that_takes_nothing_or_loses_patience_is_waited_for(tmp_path):
         sidecar.start()
         ready(sidecar)
         world.send(["slow"], [{"n": 1, "seconds": 4}], first="late")
-        wait_until(lambda: any("PRECONDITION_FAILED" in e["error"] for e in sidecar.events("queue_unavailable")[world_before:]), "406")
+        wait_until(lambda: any("PRECONDITION_FAILED" in e["error"] for e in sidecar.events("queue_unavailable")), "406")
         broker.ctl("eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
         sidecar.end()
         sidecar.start()
