@@ -24,6 +24,8 @@ enum {
 	OPEN_MAX_POSTS = 512,
 	ID_TEXT = 48,
 	ARENA_MAX = 65536,
+	ACKS_WAKE = 32,
+	BUSY_MS = 2,
 	PUBLISH_CHANNEL = RABBIT_FIRST_CHANNEL
 };
 
@@ -52,6 +54,8 @@ struct publisher {
 	struct slot slots[OPEN_MAX_POSTS];
 	uint64_t first, next; /* numbers: the oldest open one, the next one */
 	uint64_t nonce;       /* of this connection's message ids */
+	unsigned acks;        /* handed over since the consuming thread was last woken */
+	unsigned acks_before; /* the same at the last look: more are slow to come */
 	bool blocked;
 	uint32_t delays; /* steps whose queues have been made */
 
@@ -87,9 +91,9 @@ static void finish(struct publisher *p, struct send *s, bool stale)
 	pthread_mutex_lock(&r->lock);
 	if (s->failed) {
 		rabbit_fail(r, op, &s->error);
-	} else if (op->delivery) {
-		asya_list_add_tail(&r->acks, &op->link); /* finds out itself what is stale */
-		rabbit_wake(&r->consuming);
+	} else if (op->delivery) { /* what is stale, the other side finds out */
+		asya_list_add_tail(&r->acks, &op->link);
+		p->acks++;
 	} else {
 		rabbit_finish(r, op, ASYA_SETTLED);
 	}
@@ -521,6 +525,7 @@ static void take_in(struct publisher *p)
 	asya_list_init(&sends);
 	pthread_mutex_lock(&r->lock);
 	asya_list_splice(&sends, &r->sends);
+	r->n_sends = 0;
 	pthread_mutex_unlock(&r->lock);
 	while ((i = asya_list_pop(&sends))) {
 		struct send *s = asya_new0(struct send);
@@ -580,14 +585,39 @@ static bool over(struct publisher *p)
 	return yes;
 }
 
+/* Acks go over together, but never so that they wait for more than there is to come. */
+static void hand_acks_over(struct publisher *p)
+{
+	struct rabbit *r = p->rabbit;
+
+	if (p->acks < ACKS_WAKE && p->acks < p->next - p->first && p->acks != p->acks_before) {
+		p->acks_before = p->acks;
+		return;
+	}
+	p->acks_before = 0;
+	if (!p->acks)
+		return;
+	p->acks = 0;
+	pthread_mutex_lock(&r->lock);
+	rabbit_wake(&r->consuming);
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* How long the thread may sleep if nothing happens. */
 static int64_t until_next(struct publisher *p)
 {
-	bool room = p->next - p->first < OPEN_MAX_POSTS && !p->blocked;
+	struct rabbit *r = p->rabbit;
+	bool room = p->next - p->first < OPEN_MAX_POSTS && !p->blocked, more;
 
 	if (!p->conn->amqp)
 		return p->conn->retry_ms - asya_clock_mono_ms();
-	return room && !asya_list_empty(&p->queue) ? 0 : p->rabbit->config.heartbeat_ms / 4;
+	pthread_mutex_lock(&r->lock);
+	r->publisher_busy = p->next > p->first && !p->blocked;
+	more = !asya_list_empty(&r->sends) && !r->publishing.pending;
+	pthread_mutex_unlock(&r->lock);
+	if (more || (room && !asya_list_empty(&p->queue)))
+		return 0;
+	return p->next > p->first && !p->blocked ? BUSY_MS : r->config.heartbeat_ms / 4;
 }
 
 static void step(struct publisher *p, struct asya_error *err)
@@ -599,6 +629,7 @@ static void step(struct publisher *p, struct asya_error *err)
 	take_in(p);
 	if (conn->amqp && (read_frames(p, err) || publish_all(p, err) || read_frames(p, err)))
 		disconnect(p, err);
+	hand_acks_over(p);
 }
 
 static void end(struct publisher *p)

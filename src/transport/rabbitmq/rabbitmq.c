@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* How long the end waits for a broker that does not answer. */
-enum { PATIENCE_MS = 5000 };
+enum { PATIENCE_MS = 5000, SENDS_WAKE = 16 };
 
 static struct rabbit *rabbit_of(struct asya_transport *t)
 {
@@ -69,14 +69,25 @@ static bool publishes(const struct asya_settle *op)
 	return op->n_posts || (op->delivery && op->verdict == ASYA_RELEASE && op->delay_ms > 0);
 }
 
+/* A publisher with confirms to come wakes by itself: several posts then cost one wake. */
+static void hand_to_publisher(struct rabbit *r, struct asya_settle *op)
+{
+	asya_list_add_tail(&r->sends, &op->link);
+	if (++r->n_sends >= SENDS_WAKE || !r->publisher_busy)
+		rabbit_wake(&r->publishing);
+}
+
 static void settle(struct asya_transport *t, struct asya_settle *op)
 {
 	struct rabbit *r = rabbit_of(t);
-	bool first = publishes(op);
 
 	pthread_mutex_lock(&r->lock);
-	asya_list_add_tail(first ? &r->sends : &r->verdicts, &op->link);
-	rabbit_wake(first ? &r->publishing : &r->consuming);
+	if (publishes(op)) {
+		hand_to_publisher(r, op);
+	} else {
+		asya_list_add_tail(&r->verdicts, &op->link);
+		rabbit_wake(&r->consuming);
+	}
 	pthread_mutex_unlock(&r->lock);
 }
 

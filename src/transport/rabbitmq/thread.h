@@ -96,10 +96,12 @@ struct rabbit {
 	pthread_mutex_t lock;
 	bool stop, hurry;
 	struct rabbit_worker consuming, publishing;
-	struct asya_link consumers;   /* the loop's */
-	struct asya_link joining;     /* new ones: loop to consumer */
-	unsigned n_consumers;         /* the loop's */
-	struct asya_link sends;       /* settlements with posts: loop to publisher */
+	struct asya_link consumers; /* the loop's */
+	struct asya_link joining;   /* new ones: loop to consumer */
+	unsigned n_consumers;       /* the loop's */
+	struct asya_link sends;     /* settlements with posts: loop to publisher */
+	unsigned n_sends;
+	bool publisher_busy;          /* its confirms will wake it soon, and if not, its timer */
 	struct asya_link verdicts;    /* without posts: loop to consumer */
 	struct asya_link acks;        /* posts are confirmed: publisher to consumer */
 	struct asya_link stats;       /* loop to consumer */
