@@ -73,7 +73,7 @@ def test_retries_come_after_their_delay_and_not_before(world):
         "    return p\n")
     notes = world.folder / "notes"
     world.env["NOTES"] = str(notes)
-    rules = {"policies": {"p": {"maxAttempts": 10, "backoff": "constant", "initialDelay": "600ms"}}, "rules": [{"errors": ["ValueError"], "policy": "p"}]}
+    rules = {"policies": {"p": {"maxAttempts": 10, "backoff": "constant", "initialDelay": "600ms", "jitter": False}}, "rules": [{"errors": ["ValueError"], "policy": "p"}]}
     ready(world.actor("flaky", "handlers.flaky", ASYA_RESILIENCY=json.dumps(rules)))
     world.make("happy-end")
     world.send(["flaky"], [{"n": 1}])
@@ -178,6 +178,14 @@ def test_a_deleted_queue_is_made_again(world):
     world.await_ready("happy-end", 1)
 
 
+def test_a_deleted_dead_letter_queue_is_made_again_when_it_is_needed(world):
+    ready(world.actor("error-end", ASYA_IS_END_ACTOR="true"))
+    world.broker.ctl("delete_queue", world.queue("error-end") + "-dlq")
+    world.tool("post", "error-end", stdin="no JSON\n")
+    wait_until(lambda: world.queue("error-end") + "-dlq" in world.broker.ctl("list_queues", "name"), "the queue to be there again")
+    wait_until(lambda: world.depth("error-end")["dead"] == 1, "the dead letter")
+
+
 def test_a_queue_of_another_type_is_an_error_that_names_both_and_stays(world):
     world.make("echo")
     world.send(["echo"], [{"n": 0}])
@@ -221,7 +229,7 @@ def test_a_delayed_message_whose_target_is_gone_in_the_meantime_is_not_lost(worl
         "        raise ValueError('first')\n"
         "    return p\n")
     world.env["NOTE"] = str(world.folder / "note")
-    rules = {"policies": {"p": {"maxAttempts": 3, "backoff": "constant", "initialDelay": "2s"}}, "rules": [{"errors": ["ValueError"], "policy": "p"}]}
+    rules = {"policies": {"p": {"maxAttempts": 3, "backoff": "constant", "initialDelay": "2s", "jitter": False}}, "rules": [{"errors": ["ValueError"], "policy": "p"}]}
     sidecar = world.actor("once", "handlers.once", ASYA_RESILIENCY=json.dumps(rules))
     ready(sidecar)
     world.make("happy-end")

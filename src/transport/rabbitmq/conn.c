@@ -13,6 +13,7 @@
 #endif
 
 #include <errno.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -203,6 +204,15 @@ static int open_one(struct rabbit_conn *c, const struct asya_rabbitmq_host *host
 	return log_in(c, err);
 }
 
+static int64_t below(int64_t n)
+{
+	uint32_t at_random;
+
+	if (getrandom(&at_random, sizeof(at_random), 0) != sizeof(at_random))
+		at_random = (uint32_t)asya_clock_mono_ns();
+	return at_random % n;
+}
+
 /* At random within the second half, so that a broker that comes back is not met by all at once. */
 static void retry_later(struct rabbit_conn *c)
 {
@@ -211,7 +221,7 @@ static void retry_later(struct rabbit_conn *c)
 	if (c->failures < 6)
 		ms = RETRY_FIRST_MS << c->failures;
 	c->failures++;
-	c->retry_ms = asya_clock_mono_ms() + ms / 2 + rand() % (ms / 2 + 1);
+	c->retry_ms = asya_clock_mono_ms() + ms / 2 + below(ms / 2 + 1);
 }
 
 int rabbit_conn_open(struct rabbit_conn *c, struct asya_error *err)
@@ -244,6 +254,7 @@ void rabbit_conn_close(struct rabbit_conn *c, bool politely)
 	set_fd(c, -1);
 	amqp_destroy_connection(c->amqp);
 	c->amqp = NULL;
+	c->retry_ms = asya_clock_mono_ms() + RETRY_FIRST_MS / 2 + below(RETRY_FIRST_MS);
 	c->admin_open = false;
 }
 

@@ -34,7 +34,7 @@ void rabbit_conn_init(struct rabbit_conn *c, const struct asya_rabbitmq_config *
 void rabbit_conn_fini(struct rabbit_conn *c);
 /* Tries every host once. On failure retry_ms is set. */
 int rabbit_conn_open(struct rabbit_conn *c, struct asya_error *err);
-/* Politely: tells the broker. Then retry_ms allows a new attempt at once. */
+/* Politely: tells the broker. A new attempt is allowed after a moment. */
 void rabbit_conn_close(struct rabbit_conn *c, bool politely);
 /* From any thread: shuts the socket down; the owner finds it broken. */
 void rabbit_conn_cut(struct rabbit_conn *c);

@@ -668,11 +668,29 @@ static int look_all(struct rabbit *r, const struct asya_error *down, struct asya
 
 /* ---- the thread ---- */
 
-static void adopt(struct rabbit *r)
+void rabbit_missing(struct rabbit *r, const char *queue)
 {
 	pthread_mutex_lock(&r->lock);
-	asya_list_splice(&r->own, &r->joining);
+	snprintf(r->missing, sizeof(r->missing), "%s", queue);
+	rabbit_wake(&r->consuming);
 	pthread_mutex_unlock(&r->lock);
+}
+
+static void adopt(struct rabbit *r)
+{
+	char missing[sizeof(r->missing)];
+
+	pthread_mutex_lock(&r->lock);
+	asya_list_splice(&r->own, &r->joining);
+	memcpy(missing, r->missing, sizeof(missing));
+	r->missing[0] = '\0';
+	pthread_mutex_unlock(&r->lock);
+	for (struct asya_link *i = r->own.next; missing[0] && i != &r->own; i = i->next) {
+		struct rabbit_consumer *c = asya_container_of(i, struct rabbit_consumer, own);
+
+		if (strcmp(missing, c->queue) == 0 || strcmp(missing, c->dead_queue) == 0)
+			c->declared = false;
+	}
 }
 
 /* 1: there is more to read. */
@@ -689,13 +707,14 @@ static int work(struct rabbit *r, struct asya_error *err)
 	return more;
 }
 
-/* Without a connection, what was delivered is lost, and nothing can be looked at. */
+/* Without a connection, what was delivered is lost. Looking waits for one attempt to connect. */
 static void idle_work(struct rabbit *r, const struct asya_error *down)
 {
 	struct asya_error err;
 
 	settle_and_ack(r, &err);
-	look_all(r, down, &err);
+	if (r->consume_conn.failures)
+		look_all(r, down, &err);
 }
 
 static int64_t until_next(struct rabbit *r)

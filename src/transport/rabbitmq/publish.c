@@ -179,6 +179,12 @@ static struct target target_of(struct publisher *p, const struct asya_settle *op
 	return t;
 }
 
+/* Many small writes become few packets. */
+static void cork(struct publisher *p, int on)
+{
+	setsockopt(p->conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
 /* A quorum queue that moves what has expired on to the exchange, at least once: where it goes
  * nowhere, it stays. */
 static int make_delay(struct publisher *p, unsigned step, const char *name, struct asya_error *err)
@@ -217,10 +223,13 @@ static int delay(struct publisher *p, struct target *t, char expiration[24], str
 	unsigned step = rabbit_delay_step(t->delay_ms);
 	_cleanup_(asya_freep) char *name = rabbit_delay_name(&p->rabbit->config, step);
 	struct asya_str queue = queue_name(p, t);
-	int code = rabbit_conn_look(p->conn, queue.p, NULL, err);
+	int code;
 
+	cork(p, 0); /* these wait for answers */
+	code = rabbit_conn_look(p->conn, queue.p, NULL, err);
 	if (!code)
 		code = make_delay(p, step, name, err);
+	cork(p, 1);
 	if (code) {
 		asya_error_wrap(err, "a delayed message for queue '%s'", queue.p);
 		return code;
@@ -325,12 +334,6 @@ static void forget(struct publisher *p)
 	p->arena = asya_arena_new();
 }
 
-/* Many small writes become few packets. */
-static void cork(struct publisher *p, int on)
-{
-	setsockopt(p->conn->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
-}
-
 static int publish_all(struct publisher *p, struct asya_error *err)
 {
 	bool corked = false;
@@ -348,7 +351,8 @@ static int publish_all(struct publisher *p, struct asya_error *err)
 			continue;
 		}
 		asya_failpoint("rabbitmq.publish");
-		code = publish(p, s, err);
+		if (!s->failed)
+			code = publish(p, s, err);
 		forget(p);
 		if (s->failed || s->next == n_posts(s->op)) {
 			asya_list_remove(&s->link);
@@ -406,6 +410,7 @@ static void fail_returned(struct publisher *p, struct slot *slot)
 		       "queue '%s' does not exist, or is not bound by key '%s' to exchange '%s'",
 		       queue.p, p->back_key, p->back_exchange);
 	fail(slot->send, &err);
+	rabbit_missing(p->rabbit, queue.p);
 }
 
 /* By the number in its message id; without one of ours, whatever went the same way and is open. */

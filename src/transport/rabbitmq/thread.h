@@ -109,6 +109,7 @@ struct rabbit {
 	struct asya_link stats_out;
 	struct asya_link failures; /* to the loop, of struct rabbit_failure */
 	struct asya_error stats_error;
+	char missing[256]; /* a queue that a post did not find; "": none */
 	bool publisher_known, publisher_live;
 	struct asya_error publisher_error;
 
@@ -140,6 +141,9 @@ void *rabbit_publish_main(void *rabbit);
 /* To the loop; under the lock. */
 void rabbit_finish(struct rabbit *r, struct asya_settle *op, enum asya_settled result);
 void rabbit_fail(struct rabbit *r, struct asya_settle *op, const struct asya_error *err);
+
+/* From the publisher: if it is one of ours, it is to be made again. */
+void rabbit_missing(struct rabbit *r, const char *queue);
 
 /* names.c. `key`: what a post to the actor is routed by; NULL-terminated, on the heap. */
 char *rabbit_key(const struct asya_rabbitmq_config *c, struct asya_str actor, bool dead);
