@@ -4,7 +4,7 @@
  * environment, ASYA_TRANSPORT included.
  *
  *	queue-tool make ACTOR...         makes their queues
- *	queue-tool post ACTOR [N]        posts the lines of its input, each N times
+ *	queue-tool post ACTOR [N [MS]]   posts the lines of its input, each N times, delayed
  *	queue-tool depth ACTOR           prints ready, leased, delayed, dead
  *	queue-tool take ACTOR N          takes N messages, prints them a line each, and acks
  *	queue-tool take-dead ACTOR N     the same of the dead letters
@@ -27,6 +27,7 @@ struct tool {
 	const char *actor;
 	struct asya_str line;
 	unsigned long wanted, begun, ended;
+	int64_t delay_ms;
 };
 
 struct one {
@@ -133,7 +134,8 @@ static void post_next(struct tool *t)
 	o = asya_new0(struct one);
 	end = memchr(t->line.p, '\n', t->line.n);
 	o->post = (struct asya_post){.actor = asya_str_c(t->actor),
-				     .body = {t->line.p, (size_t)(end - t->line.p)}};
+				     .body = {t->line.p, (size_t)(end - t->line.p)},
+				     .delay_ms = t->delay_ms};
 	o->op = (struct asya_settle){.posts = &o->post, .n_posts = 1, .done = on_posted, .user = t};
 	t->begun++;
 	t->line.n -= (size_t)(end + 1 - t->line.p);
@@ -229,7 +231,8 @@ int main(int argc, char **argv)
 	struct tool t = {0};
 
 	if (argc < 3 || !ops)
-		die("usage: make ACTOR... | post ACTOR [N] | depth ACTOR | take[-dead] ACTOR N");
+		die("usage: make ACTOR... | post ACTOR [N [MS]] | depth ACTOR | take[-dead] ACTOR "
+		    "N");
 	uv_loop_init(&t.loop);
 	uv_timer_init(&t.loop, &t.patience);
 	uv_timer_start(&t.patience, on_patience, PATIENCE_MS, 0);
@@ -239,7 +242,7 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "make") == 0)
 		make(&t, argv + 2, (unsigned)argc - 2);
 	else if (strcmp(argv[1], "post") == 0)
-		post(&t, argc > 3 ? argv[3] : NULL);
+		t.delay_ms = argc > 4 ? atoi(argv[4]) : 0, post(&t, argc > 3 ? argv[3] : NULL);
 	else if (strcmp(argv[1], "depth") == 0)
 		depth(&t);
 	else if (argc == 4 && strncmp(argv[1], "take", 4) == 0)
