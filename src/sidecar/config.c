@@ -167,6 +167,18 @@ static void check_prefixes(const struct sidecar_config *c, struct asya_buf *wron
 	}
 }
 
+static void no_transport(struct asya_str name, struct asya_error *err)
+{
+	const struct asya_transport_ops *ops;
+	struct asya_buf names = {0};
+
+	for (size_t i = 0; (ops = asya_transport_at(i)); i++)
+		asya_buf_printf(&names, "%s%s", i ? ", " : "", ops->name);
+	asya_error_set(err, ASYA_FATAL, "ASYA_TRANSPORT is '%.*s', it must be one of: %.*s",
+		       ASYA_STR_ARG(name), ASYA_STR_ARG(asya_buf_view(&names)));
+	asya_buf_fini(&names);
+}
+
 static void check_transport(const struct sidecar_config *c, struct asya_buf *wrong)
 {
 	const struct asya_transport_ops *ops = asya_transport_find(c->transport);
@@ -175,9 +187,7 @@ static void check_transport(const struct sidecar_config *c, struct asya_buf *wro
 	if (ops && !asya_config_check(ops->settings, ops->n_settings, NULL, NULL, &err))
 		return;
 	if (!ops)
-		asya_error_set(&err, ASYA_FATAL,
-			       "ASYA_TRANSPORT is '%.*s', it must be one of: local, mem",
-			       ASYA_STR_ARG(c->transport));
+		no_transport(c->transport, &err);
 	complain(wrong, &err);
 }
 

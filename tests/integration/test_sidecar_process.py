@@ -44,7 +44,7 @@ BAD = {
     "name-dlq": ({"ACTOR_NAME": "a-dlq"}, ["ASYA_ACTOR_NAME is 'a-dlq'", "does not end in '-dlq'"]),
     "happy-end": ({"ACTOR_HAPPY_END": "x y"}, ["ASYA_ACTOR_HAPPY_END is 'x y'"]),
     "error-end": ({"ACTOR_ERROR_END": "-"}, ["ASYA_ACTOR_ERROR_END is '-'"]),
-    "transport": ({"TRANSPORT": "kafka"}, ["ASYA_TRANSPORT is 'kafka', it must be one of: local, mem"]),
+    "transport": ({"TRANSPORT": "kafka"}, ["ASYA_TRANSPORT is 'kafka', it must be one of: local, "]),
     "bool": ({"IS_END_ACTOR": "perhaps"}, ["ASYA_IS_END_ACTOR='perhaps' is wrong, right is", "true"]),
     "no-end": ({"RESULTS_DIR": "/tmp/x"}, ["ASYA_RESULTS_DIR is for end actors: set ASYA_IS_END_ACTOR=true"]),
     "error-end-alone": ({"ACTOR_NAME": "error-end"}, ["ASYA_ACTOR_NAME is 'error-end'", "set ASYA_IS_END_ACTOR=true"]),
