@@ -126,8 +126,10 @@ def test_a_full_queue_holds_messages_back_and_loses_none(world):
 
 # ---- dying ----
 
-def test_nothing_is_lost_when_sidecars_are_killed_under_load(world):
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_nothing_is_lost_when_sidecars_are_killed_under_load(world, kind):
     n, kills = 4000, 8
+    world.env["ASYA_RABBITMQ_QUEUE_TYPE"] = kind
     world.make("echo", "happy-end")
     world.send(["echo"], [{"n": i} for i in range(n)])
     world.runtime("echo")
@@ -342,9 +344,10 @@ def test_a_network_that_stalls_is_noticed_and_survived(world):
     assert set(keys(world.take_all("happy-end"))) == set(range(20))
 
 
-def test_a_broker_that_dies_under_load_loses_nothing(tmp_path):
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_broker_that_dies_under_load_loses_nothing(tmp_path, kind):
     n = 3000
-    with Broker(tmp_path / "broker") as broker, World(broker, tmp_path) as world:
+    with Broker(tmp_path / "broker") as broker, World(broker, tmp_path, ASYA_RABBITMQ_QUEUE_TYPE=kind) as world:
         world.make("echo", "happy-end")
         world.send(["echo"], [{"n": i} for i in range(n)])
         sidecar = world.actor("echo")

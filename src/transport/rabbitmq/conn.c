@@ -56,6 +56,7 @@ int rabbit_conn_check(struct rabbit_conn *c, int status, struct asya_error *err)
 {
 	if (status >= 0)
 		return 0;
+	set_fd(c, -1); /* the library may have closed it */
 	if (status == AMQP_STATUS_SOCKET_ERROR && errno)
 		return failed(c, strerror(errno), err);
 	if (status == AMQP_STATUS_SSL_PEER_VERIFY_FAILED ||
