@@ -39,6 +39,7 @@ enum {
 	FRAME_SLACK = 65536,      /* what a frame may have beyond a message */
 	READ_ROOM = 65536,        /* what is read at once while no longer frame is announced */
 	READ_ROOM_KEPT = 1 << 22, /* a buffer that grew beyond this is given back */
+	AHEAD = 32,     /* requests on a connection: they wait in the socket and in `in` */
 	IDLE_MS = 1000, /* a worker that is to stop waits so long for another connection */
 	WORKERS_MAX = 1024,
 	BACKOFF_MS = 100, /* before the second restart in a row; doubles up to the next */
@@ -225,7 +226,7 @@ static int settings_read(struct settings *s)
 struct input {
 	char *p;
 	size_t n, room;
-	size_t done; /* bytes of the frame that was yielded last */
+	size_t done; /* bytes of the frames that were yielded */
 };
 
 struct worker {
@@ -308,7 +309,7 @@ static void input_reserve(struct input *in, size_t room)
 	in->room = room;
 }
 
-/* Drops the frame that was yielded last. */
+/* Drops the frames that were yielded. */
 static void input_shift(struct input *in)
 {
 	in->n -= in->done;
@@ -327,20 +328,23 @@ static int input_frame(struct input *in, int fd, size_t max, struct asya_view *r
 {
 	const size_t head = ASYA_FRAME_HEAD;
 
-	for (input_shift(in);;) {
-		const unsigned char *p = (const unsigned char *)in->p;
-		size_t length = 0;
+	for (;;) {
+		size_t have = in->n - in->done, length = 0;
 		ssize_t n;
 
-		if (in->n >= head)
+		if (have >= head) {
+			const unsigned char *p = (const unsigned char *)in->p + in->done;
+
 			length = (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
-		*ret = (struct asya_view){in->p + head, length};
-		if (in->n > head && length > max)
+			*ret = (struct asya_view){(const char *)p + head, length};
+		}
+		if (have > head && length > max)
 			return -1;
-		if (in->n >= head && in->n - head >= length) {
-			in->done = head + length;
+		if (have >= head && have - head >= length) {
+			in->done += head + length;
 			return 1;
 		}
+		input_shift(in);
 		input_reserve(in, length + head > READ_ROOM && length <= max ? length + head
 									     : READ_ROOM);
 		do
@@ -622,7 +626,7 @@ static void announce(struct parent *p)
 	snprintf(aside, sizeof aside, "%s.new", p->settings.ready_path);
 	f = fopen(aside, "we");
 	if (f)
-		fprintf(f, "protocol 2\nworkers %ld\n", p->settings.workers);
+		fprintf(f, "protocol 2\nworkers %ld\nahead %d\n", p->settings.workers, AHEAD);
 	if (!f || fclose(f) || rename(aside, p->settings.ready_path)) {
 		log_line(LOG_ERROR, "ready_failed", "cannot write '%s': %s", p->settings.ready_path,
 			 strerror(errno));

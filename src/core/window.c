@@ -10,3 +10,14 @@ unsigned asya_window_decide(unsigned concurrency, double service_us, unsigned ma
 		return concurrency ? max : 0;
 	return concurrency + (unsigned)ahead;
 }
+
+unsigned asya_ahead_decide(double service_us, unsigned max)
+{
+	double n = service_us > 0 ? ASYA_AHEAD_US / service_us : 1;
+
+	if (max > ASYA_AHEAD_MAX)
+		max = ASYA_AHEAD_MAX;
+	if (n >= max)
+		return max ? max : 1;
+	return n > 1 ? (unsigned)n : 1;
+}

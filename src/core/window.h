@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* How many messages a sidecar holds at a time. Pure. */
+/* How many messages a sidecar holds at a time, and how many of them a handler. Pure. */
 #pragma once
 
 /* What its handlers work on, and beyond that no more than they can take within
@@ -10,3 +10,10 @@
 enum { ASYA_WINDOW_AHEAD_MS = 50 };
 
 unsigned asya_window_decide(unsigned concurrency, double service_us, unsigned max);
+
+/* How many requests a connection carries that are not answered, the one at work among them: what
+ * the handler can do within ASYA_AHEAD_US, since what was sent cannot be taken back. `service_us`
+ * as above; at most `max`, what the runtime allows, and ASYA_AHEAD_MAX; at least 1. */
+enum { ASYA_AHEAD_US = 2000, ASYA_AHEAD_MAX = 32 };
+
+unsigned asya_ahead_decide(double service_us, unsigned max);

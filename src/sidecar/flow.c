@@ -38,7 +38,7 @@ struct message {
 	struct asya_settle settle;
 	struct asya_hop hop;
 	struct asya_str outcome;
-	int64_t received_ns, received_us, invoked_ns, settle_ns;
+	int64_t received_ns, received_us, settle_ns;
 	int64_t again_at_ms, again_ms;
 };
 
@@ -263,9 +263,10 @@ static void give_up(struct message *m, const struct asya_failure *f,
 }
 
 /* End actors take what has ended, the failures by a deadline among it. */
-static bool deadline_before(const struct message *m, int64_t us)
+static bool deadline_within(const struct message *m, int64_t ms)
 {
-	return m->env.deadline.p && m->env.deadline_us <= us && !m->s->actor.is_end;
+	return m->env.deadline.p && !m->s->actor.is_end &&
+	       m->env.deadline_us <= asya_clock_wall_us() + ms * 1000;
 }
 
 static void fail_deadline(struct message *m)
@@ -291,7 +292,7 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 		give_up(m, f, policy);
 		return;
 	}
-	if (deadline_before(m, now + delay_ms * 1000)) {
+	if (deadline_within(m, delay_ms)) {
 		fail_deadline(m);
 		return;
 	}
@@ -405,13 +406,22 @@ static void learn(struct sidecar *s, int64_t took_ns)
 	flow_window(s);
 }
 
+/* No handler has seen it: it is the next one. */
+static void wait_again(struct message *m)
+{
+	if (m->s->draining)
+		release(m, 0);
+	else
+		move_to(m->s->waiting.next, m);
+}
+
 static void on_called(struct call *call, enum call_result result)
 {
 	struct message *m = asya_container_of(call, struct message, call);
 	struct sidecar *s = m->s;
 
-	if (result != CALL_NOT_STARTED)
-		learn(s, asya_clock_mono_ns() - m->invoked_ns);
+	if (result != CALL_NOT_STARTED && result != CALL_GIVEN_BACK)
+		learn(s, call->took_ns);
 	switch (result) {
 	case CALL_ANSWERED:
 		/* The handler gets its next message first, and works while this one is routed. */
@@ -427,11 +437,11 @@ static void on_called(struct call *call, enum call_result result)
 		break;
 	case CALL_NOT_STARTED:
 		asya_log(ASYA_LOG_WARNING, "runtime_unreachable", LOG_C("error", call->why));
-		if (s->draining)
-			release(m, 0);
-		else
-			asya_list_remove(&m->link), asya_list_add_tail(s->waiting.next, &m->link);
+		wait_again(m);
 		break;
+	case CALL_GIVEN_BACK:
+		wait_again(m);
+		return;
 	}
 	flow_pump(s);
 }
@@ -441,7 +451,6 @@ static void invoke(struct message *m)
 	struct sidecar *s = m->s;
 
 	move_to(&s->invoking, m);
-	m->invoked_ns = asya_clock_mono_ns();
 	m->call = (struct call){.arena = m->arena,
 				.request = m->delivery->body,
 				.timeout_ms = s->config->timeout_ms,
@@ -497,22 +506,36 @@ static void keep(struct message *m)
 
 /* ---- */
 
+/* Takes the first message that waits to who handles it. Whether that could be done. */
+static bool pump_one(struct sidecar *s, struct message *m)
+{
+	int before = s->store ? 0 : runtime_room(s->runtime, m->delivery->body.n);
+
+	if (before < 0)
+		return false;
+	if (deadline_within(m, 0)) {
+		fail_deadline(m);
+		return true;
+	}
+	/* What is sent cannot be taken back: not behind others that may outlast its deadline. */
+	if (before && deadline_within(m, before * s->config->timeout_ms))
+		return false;
+	if (s->store)
+		keep(m);
+	else
+		invoke(m);
+	return true;
+}
+
 void flow_pump(struct sidecar *s)
 {
 	struct asya_link *i;
 
-	while (!asya_list_empty(&s->waiting) && (s->store || runtime_has_room(s->runtime))) {
-		struct message *m = asya_container_of(s->waiting.next, struct message, link);
-
-		if (s->draining)
-			break;
-		if (deadline_before(m, asya_clock_wall_us()))
-			fail_deadline(m);
-		else if (s->store)
-			keep(m);
-		else
-			invoke(m);
-	}
+	while (!s->draining && !asya_list_empty(&s->waiting) &&
+	       pump_one(s, asya_container_of(s->waiting.next, struct message, link)))
+		;
+	if (s->runtime)
+		runtime_flush(s->runtime);
 	while (s->draining && (i = asya_list_pop(&s->waiting)))
 		release(asya_container_of(i, struct message, link), 0);
 }
@@ -551,7 +574,11 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 void flow_window(struct sidecar *s)
 {
 	double us = s->busy_us > s->service_us ? s->busy_us : s->service_us;
-	unsigned n = asya_window_decide(s->concurrency, us, (unsigned)s->config->window_max);
+	unsigned n;
+
+	if (s->runtime)
+		runtime_expect(s->runtime, us);
+	n = asya_window_decide(s->concurrency, us, (unsigned)s->config->window_max);
 
 	if (s->draining)
 		n = 0;
@@ -581,17 +608,11 @@ static void tick_again(struct sidecar *s)
  * that from now. */
 static void tick_busy(struct sidecar *s)
 {
-	int64_t latest_ns = 0;
+	int64_t busy_ns = s->store ? 0 : runtime_busy_ns(s->runtime);
 
-	if (s->store || asya_list_empty(&s->invoking) || runtime_has_room(s->runtime))
+	if (!busy_ns)
 		return;
-	for (struct asya_link *i = s->invoking.next; i != &s->invoking; i = i->next) {
-		struct message *m = asya_container_of(i, struct message, link);
-
-		if (m->invoked_ns > latest_ns)
-			latest_ns = m->invoked_ns;
-	}
-	s->busy_us = (double)(asya_clock_mono_ns() - latest_ns) / 1000;
+	s->busy_us = (double)busy_ns / 1000;
 	flow_window(s);
 }
 
@@ -617,14 +638,13 @@ static void tick_hoard(struct sidecar *s)
 
 void flow_tick(struct sidecar *s)
 {
-	int64_t now = asya_clock_wall_us();
 	struct asya_link *next;
 
 	for (struct asya_link *i = s->waiting.next; i != &s->waiting; i = next) {
 		struct message *m = asya_container_of(i, struct message, link);
 
 		next = i->next;
-		if (deadline_before(m, now))
+		if (deadline_within(m, 0))
 			fail_deadline(m);
 	}
 	tick_busy(s);
@@ -647,12 +667,14 @@ void flow_cut(struct sidecar *s)
 {
 	struct asya_link *i;
 
-	while (!s->store && (i = asya_list_pop(&s->invoking))) {
+	if (s->store)
+		return;
+	runtime_cancel(s->runtime);
+	while ((i = asya_list_pop(&s->invoking))) {
 		struct message *m = asya_container_of(i, struct message, link);
 
 		asya_log(ASYA_LOG_WARNING, "given_back", LOG_STR("id", m->env.id),
 			 LOG_C("why", "the grace period is over"));
-		runtime_cancel(&m->call);
 		release(m, 0);
 	}
 }

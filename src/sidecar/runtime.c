@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/mem.h"
+#include "core/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +13,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* BROKEN_MS: for an answer to a request that could not be written to its end. */
-enum { PROBE_MS = 100, WATCH_MS = 2000, BROKEN_MS = 1000, WORKERS_MAX = 1024, READ_BYTES = 65536 };
+/* BROKEN_MS: for an answer to a request that could not be written to its end. AHEAD_BYTES: sent and
+ * not answered on a connection, if more than one; sockets hold about so much. STALE_MS: nothing is
+ * sent behind a request that has been at work for so long, however quick others were. */
+enum { PROBE_MS = 100, WATCH_MS = 2000, BROKEN_MS = 1000, STALE_MS = 5 };
+enum { WORKERS_MAX = 1024, READ_BYTES = 65536, AHEAD_BYTES = 131072, FRAME_HEAD_MAX = 5 };
 
 /* One connection a slot: closed, connecting, idle, busy, or late (protocol 1, after a timeout). */
 enum phase { CLOSED, CONNECTING, IDLE, BUSY, LATE };
@@ -22,11 +26,18 @@ struct connection {
 	struct runtime *rt;
 	struct link *link; /* what is open; NULL: nothing */
 	enum phase phase;
-	struct call *call;
-	unsigned protocol; /* of the request */
-	bool unsent;       /* nothing of the request could be written */
-	bool broken;       /* not all of it could */
+	struct asya_link calls; /* not answered; the first is at work */
+	unsigned n;             /* of them */
+	unsigned fresh;         /* the last so many are to be written yet */
+	size_t bytes;           /* of all of them */
+	unsigned protocol;      /* of the requests */
+	bool unsent;            /* nothing of the first request could be written */
+	bool broken;            /* a write has failed; what was answered before can still be read */
+	int64_t since_ns;       /* when the first became it */
+	uint64_t since_ms;      /* the same in the loop's time, once it was sent */
+	uint64_t fires_ms;      /* the timer, which runs on where a request is answered */
 	uv_timer_t timer;
+	struct asya_link dirty; /* in the runtime's list if there is something fresh */
 	struct asya_frames frames;
 };
 
@@ -43,7 +54,10 @@ struct runtime {
 	struct runtime_config config;
 	uv_loop_t *loop;
 	char *socket_path, *ready_path, *dir;
-	unsigned protocol, workers;
+	unsigned protocol, workers, ahead;
+	double service_us;
+	unsigned depth; /* calls a connection */
+	struct asya_link dirty;
 	unsigned told; /* workers that `changed` was last called with */
 	bool refused;  /* the socket did not take a connection since the last probe */
 	struct connection **slots;
@@ -98,6 +112,8 @@ static void add_slots(struct runtime *rt, unsigned n)
 		struct connection *c = asya_new0(struct connection);
 
 		c->rt = rt;
+		asya_list_init(&c->calls);
+		asya_list_init(&c->dirty);
 		c->frames.max = rt->config.frame_bytes;
 		uv_timer_init(rt->loop, &c->timer);
 		rt->open_handles++;
@@ -156,6 +172,8 @@ static void read_ready(struct runtime *rt)
 	rt->workers = rt->protocol == 2 ? number_of(text, "workers", 1) : 1;
 	if (rt->workers > WORKERS_MAX)
 		rt->workers = WORKERS_MAX;
+	rt->ahead = rt->protocol == 2 ? number_of(text, "ahead", 1) : 1;
+	rt->depth = asya_ahead_decide(rt->service_us, rt->ahead);
 	add_slots(rt, rt->workers);
 }
 
@@ -221,6 +239,9 @@ static void hang_up(struct connection *c)
 	c->link = NULL;
 	c->phase = CLOSED;
 	c->unsent = c->broken = false;
+	c->n = c->fresh = 0;
+	c->bytes = 0;
+	asya_list_remove(&c->dirty);
 	asya_frames_fini(&c->frames);
 	uv_timer_stop(&c->timer);
 	if (!l)
@@ -229,35 +250,75 @@ static void hang_up(struct connection *c)
 	uv_close((uv_handle_t *)&l->pipe, on_link_closed);
 }
 
-static void finish(struct connection *c, enum call_result result)
+static struct call *first_call(const struct connection *c)
 {
-	struct call *call = c->call;
+	return asya_list_empty(&c->calls) ? NULL
+					  : asya_container_of(c->calls.next, struct call, link);
+}
 
-	c->call = NULL;
-	call->connection = NULL;
-	uv_timer_stop(&c->timer);
-	call->done(call, result);
+/* The last ones first, so that each can be put before what waits. */
+static void give_back(struct asya_link *calls)
+{
+	while (!asya_list_empty(calls)) {
+		struct call *call = asya_container_of(calls->prev, struct call, link);
+
+		asya_list_remove(&call->link);
+		call->done(call, CALL_GIVEN_BACK);
+	}
+}
+
+/* The connection is of no use any more. What was at work on it is lost, unless the runtime has not
+ * got it; what was to come after it comes back. */
+static void lose(struct connection *c, enum call_result result, const char *what)
+{
+	struct call *first = first_call(c);
+	bool late = c->phase == LATE;
+	struct asya_link others;
+
+	if (first)
+		asya_list_remove(&first->link);
+	asya_list_init(&others);
+	asya_list_splice(&others, &c->calls);
+	hang_up(c);
+	give_back(&others);
+	if (first) {
+		if (!first->why)
+			first->why = what;
+		first->took_ns = asya_clock_mono_ns() - c->since_ns;
+		first->done(first, first->written ? result : CALL_NOT_STARTED);
+	}
+	if (late || c->rt->refused)
+		tell(c->rt);
 }
 
 static void explain(struct connection *c, const char *why)
 {
-	if (c->call)
-		c->call->why = asya_arena_cstr(c->call->arena, asya_str_c(why));
+	struct call *first = first_call(c);
+
+	if (first)
+		first->why = asya_arena_cstr(first->arena, asya_str_c(why));
 }
 
-/* The connection is of no use any more; what was under way on it is lost. */
-static void lose(struct connection *c, enum call_result result, const char *what)
+/* A call must not end inside the function that begins it: its timer does it. */
+static void lose_later(struct connection *c)
 {
-	bool late = c->phase == LATE;
+	uv_read_stop((uv_stream_t *)&c->link->pipe);
+	c->unsent = true;
+	uv_timer_start(&c->timer, on_timeout, 0, 0);
+}
 
-	hang_up(c);
-	if (c->call) {
-		if (!c->call->why)
-			c->call->why = what;
-		finish(c, result);
-	}
-	if (late || c->rt->refused)
-		tell(c->rt);
+/* The time of the first call begins. The timer runs on from one to the next, and looks when it
+ * fires: setting it for each would cost more than that. */
+static void begin_time(struct connection *c)
+{
+	uint64_t end_ms;
+
+	c->since_ms = uv_now(c->rt->loop);
+	end_ms = c->since_ms + (uint64_t)first_call(c)->timeout_ms;
+	if (uv_is_active((uv_handle_t *)&c->timer) && c->fires_ms <= end_ms)
+		return;
+	c->fires_ms = end_ms;
+	uv_timer_start(&c->timer, on_timeout, end_ms - c->since_ms, 0);
 }
 
 static bool optional(struct asya_str frame)
@@ -277,26 +338,45 @@ static bool at_rest(struct connection *c)
 	return !asya_frames_partial(&c->frames);
 }
 
+/* The first call's answer is whole. */
+static void answered(struct connection *c)
+{
+	struct call *call = first_call(c);
+	int64_t now = asya_clock_mono_ns();
+
+	asya_list_remove(&call->link);
+	call->took_ns = now - c->since_ns;
+	c->since_ns = now;
+	c->bytes -= call->request.n;
+	if (--c->n) {
+		begin_time(c);
+		if (!first_call(c)->written)
+			lose_later(c);
+	} else if (c->protocol == 2 && !c->broken && at_rest(c)) {
+		c->phase = IDLE;
+	} else {
+		hang_up(c);
+	}
+	asya_failpoint("invoke.answered");
+	call->done(call, CALL_ANSWERED);
+}
+
 /* A whole frame. 1: go on reading. */
 static int on_frame(struct connection *c, struct asya_str frame)
 {
 	const struct asya_reply_limits *limits = &c->rt->config.limits;
+	struct call *call = first_call(c);
 	struct asya_error err;
 	int code;
 
-	if (c->phase == LATE) {
+	if (!call && c->phase != LATE && optional(frame))
+		return 1;
+	if (!call) { /* it was given up, or the runtime speaks without being asked */
 		lose(c, CALL_LOST, "");
 		return 0;
 	}
-	if (!c->call) {
-		if (optional(frame))
-			return 1;
-		lose(c, CALL_LOST, ""); /* it speaks without being asked */
-		return 0;
-	}
-	code = c->protocol == 2
-		       ? asya_reply_add(&c->call->reply, c->call->arena, frame, limits, &err)
-		       : asya_reply_add_v1(&c->call->reply, c->call->arena, frame, limits, &err);
+	code = c->protocol == 2 ? asya_reply_add(&call->reply, call->arena, frame, limits, &err)
+				: asya_reply_add_v1(&call->reply, call->arena, frame, limits, &err);
 	if (code == 0)
 		return 1;
 	if (code < 0) {
@@ -304,23 +384,19 @@ static int on_frame(struct connection *c, struct asya_str frame)
 		lose(c, CALL_INVALID, "");
 		return 0;
 	}
-	if (c->protocol == 2 && at_rest(c))
-		c->phase = IDLE;
-	else
-		hang_up(c);
-	asya_failpoint("invoke.answered");
-	finish(c, CALL_ANSWERED);
-	return 0;
+	answered(c);
+	return 1;
 }
 
 static void drain_frames(struct connection *c)
 {
+	struct link *l = c->link;
 	struct asya_error err;
 	struct asya_str frame;
 	int code;
 
 	while ((code = asya_frames_next(&c->frames, &frame, &err)) == 1)
-		if (!on_frame(c, frame))
+		if (!on_frame(c, frame) || c->link != l || c->unsent)
 			return;
 	if (code < 0) {
 		explain(c, err.text);
@@ -351,21 +427,21 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	drain_frames(c);
 }
 
-/* A call must not end inside the function that begins it: its timer does it. */
-static void lose_later(struct connection *c)
-{
-	uv_read_stop((uv_stream_t *)&c->link->pipe);
-	c->unsent = true;
-	uv_timer_start(&c->timer, on_timeout, 0, 0);
-}
-
-/* The rest of a request that did not go out at once. It belongs to its pipe, and is a copy: the
+/* The rest of requests that did not go out at once. It belongs to its pipe, and is a copy: a
  * request may be over, and its message gone, before the runtime has read all of it. */
 struct rest {
 	uv_write_t write;
 	struct link *link;
 	char bytes[];
 };
+
+/* Who hangs up early may have answered first. */
+static void break_off(struct connection *c)
+{
+	c->broken = true;
+	c->fires_ms = uv_now(c->rt->loop) + BROKEN_MS;
+	uv_timer_start(&c->timer, on_timeout, BROKEN_MS, 0);
+}
 
 static void on_written(uv_write_t *w, int status)
 {
@@ -375,53 +451,110 @@ static void on_written(uv_write_t *w, int status)
 	free(rest);
 	if (!status || !c || c->phase != BUSY)
 		return;
-	/* Who hangs up early may have answered first. */
-	c->broken = true;
-	uv_timer_start(&c->timer, on_timeout, BROKEN_MS, 0);
+	break_off(c);
 }
 
-static int write_rest(struct link *l, struct asya_str body, size_t written)
+static int write_rest(struct link *l, const uv_buf_t *bufs, unsigned n_bufs, size_t written)
 {
-	size_t head = l->head.n > written ? l->head.n - written : 0;
-	size_t skip = written > l->head.n ? written - l->head.n : 0, n = head + body.n - skip;
-	struct rest *rest = asya_malloc(sizeof(*rest) + n);
-	uv_buf_t buf = uv_buf_init(rest->bytes, (unsigned)n);
+	struct rest *rest;
+	size_t n = 0;
+	uv_buf_t buf;
 
+	for (unsigned i = 0; i < n_bufs; i++)
+		n += bufs[i].len;
+	rest = asya_malloc(sizeof(*rest) + n - written);
 	*rest = (struct rest){.link = l};
-	memcpy(rest->bytes, l->head.p + l->head.n - head, head);
-	memcpy(rest->bytes + head, body.p + skip, body.n - skip);
+	buf = uv_buf_init(rest->bytes, 0);
+	for (unsigned i = 0; i < n_bufs; i++) {
+		size_t skip = written < bufs[i].len ? written : bufs[i].len;
+
+		memcpy(rest->bytes + buf.len, bufs[i].base + skip, bufs[i].len - skip);
+		buf.len += bufs[i].len - skip;
+		written -= skip;
+	}
 	if (uv_write(&rest->write, (uv_stream_t *)&l->pipe, &buf, 1, on_written) == 0)
 		return 0;
 	free(rest);
 	return -1;
 }
 
-static void send_request(struct connection *c)
+/* The fresh requests and what stands before each. Returns the bytes of all. */
+static size_t gather(struct connection *c, uv_buf_t *bufs)
 {
-	struct link *l = c->link;
-	struct asya_str body = c->call->request;
-	uv_buf_t bufs[2];
-	int n;
+	struct asya_buf *heads = &c->link->head;
+	struct asya_link *i = c->calls.prev;
+	size_t head_n, n = 0;
 
-	c->phase = BUSY;
-	c->protocol = c->rt->protocol;
-	asya_failpoint("invoke.before");
-	l->head.n = 0;
-	asya_frame_head(&l->head, c->protocol == 2 ? 'R' : 0, body.n);
-	bufs[0] = uv_buf_init(l->head.p, (unsigned)l->head.n);
-	bufs[1] = uv_buf_init((char *)body.p, (unsigned)body.n);
-	uv_timer_start(&c->timer, on_timeout, (uint64_t)c->call->timeout_ms, 0);
-	n = uv_try_write((uv_stream_t *)&l->pipe, bufs, 2);
+	heads->n = 0;
+	asya_buf_reserve(heads, (size_t)FRAME_HEAD_MAX * c->fresh);
+	for (unsigned k = 1; k < c->fresh; k++)
+		i = i->prev;
+	for (; i != &c->calls; i = i->next) {
+		struct call *call = asya_container_of(i, struct call, link);
+
+		asya_failpoint("invoke.before");
+		head_n = heads->n;
+		asya_frame_head(heads, c->protocol == 2 ? 'R' : 0, call->request.n);
+		head_n = heads->n - head_n;
+		*bufs++ = uv_buf_init(heads->p + heads->n - head_n, (unsigned)head_n);
+		*bufs++ = uv_buf_init((char *)call->request.p, (unsigned)call->request.n);
+		n += head_n + call->request.n;
+		call->written = true;
+	}
+	return n;
+}
+
+/* Nothing of the fresh requests has gone. */
+static void unwrite(struct connection *c)
+{
+	struct asya_link *i = c->calls.prev;
+
+	for (unsigned k = 0; k < c->fresh; k++, i = i->prev)
+		asya_container_of(i, struct call, link)->written = false;
+	if (c->fresh == c->n)
+		lose_later(c);
+	else
+		break_off(c);
+}
+
+static void send_fresh(struct connection *c)
+{
+	uv_buf_t bufs[2 * ASYA_AHEAD_MAX];
+	size_t all = gather(c, bufs);
+	int n = uv_try_write((uv_stream_t *)&c->link->pipe, bufs, 2 * c->fresh);
+
+	asya_list_remove(&c->dirty);
+	if (c->fresh == c->n)
+		begin_time(c);
 	if (n == UV_EAGAIN)
 		n = 0;
-	if (n < 0 || ((size_t)n < l->head.n + body.n && write_rest(l, body, (size_t)n)))
-		lose_later(c);
+	if (n < 0 || ((size_t)n < all && write_rest(c->link, bufs, 2 * c->fresh, (size_t)n)))
+		unwrite(c);
+	c->fresh = 0;
+}
+
+void runtime_flush(struct runtime *rt)
+{
+	while (!asya_list_empty(&rt->dirty))
+		send_fresh(asya_container_of(rt->dirty.next, struct connection, dirty));
+}
+
+/* What was called on a connection that is open is to be written. */
+static void queue_call(struct connection *c)
+{
+	if (c->phase != BUSY)
+		c->protocol = c->rt->protocol;
+	c->phase = BUSY;
+	c->fresh++;
+	if (asya_list_empty(&c->dirty))
+		asya_list_add_tail(&c->rt->dirty, &c->dirty);
 }
 
 static void on_connected(uv_connect_t *req, int status)
 {
 	struct link *l = asya_container_of(req, struct link, connect);
 	struct connection *c = l->owner;
+	struct call *call;
 
 	if (!c)
 		return;
@@ -430,19 +563,22 @@ static void on_connected(uv_connect_t *req, int status)
 	if (status == 0) {
 		c->phase = IDLE;
 		c->rt->refused = false;
-		if (c->call)
-			send_request(c);
+		if (c->n) {
+			queue_call(c);
+			send_fresh(c);
+		}
 		tell(c->rt);
 		return;
 	}
-	if (!c->call) { /* it was only tried */
+	call = first_call(c);
+	if (!call) { /* it was only tried */
 		hang_up(c);
 		return;
 	}
 	refuse(c->rt);
-	c->call->why = asya_arena_printf(c->call->arena, "connecting to '%s': %s",
-					 c->rt->socket_path, uv_strerror(status))
-			       .p;
+	call->why = asya_arena_printf(call->arena, "connecting to '%s': %s", c->rt->socket_path,
+				      uv_strerror(status))
+			    .p;
 	lose(c, CALL_NOT_STARTED, "");
 }
 
@@ -462,6 +598,8 @@ static void open_link(struct connection *c)
 static void on_timeout(uv_timer_t *t)
 {
 	struct connection *c = asya_container_of(t, struct connection, timer);
+	struct call *call;
+	uint64_t end_ms;
 
 	if (c->unsent) {
 		refuse(c->rt);
@@ -472,18 +610,42 @@ static void on_timeout(uv_timer_t *t)
 		lose(c, CALL_LOST, "the runtime hung up before it had the whole request");
 		return;
 	}
-	if (c->protocol == 1) {
-		c->phase = LATE;
-		finish(c, CALL_TIMEOUT);
-		tell(c->rt);
+	call = first_call(c);
+	if (!call)
+		return;
+	end_ms = c->since_ms + (uint64_t)call->timeout_ms;
+	if (end_ms > uv_now(c->rt->loop)) {
+		c->fires_ms = end_ms;
+		uv_timer_start(t, on_timeout, end_ms - uv_now(c->rt->loop), 0);
 		return;
 	}
-	lose(c, CALL_TIMEOUT, "no answer in time");
+	if (c->protocol == 2) {
+		lose(c, CALL_TIMEOUT, "no answer in time");
+		return;
+	}
+	asya_list_remove(&call->link);
+	c->n = 0;
+	c->bytes = 0;
+	c->phase = LATE;
+	call->took_ns = asya_clock_mono_ns() - c->since_ns;
+	call->done(call, CALL_TIMEOUT);
+	tell(c->rt);
 }
 
-static struct connection *free_slot(const struct runtime *rt)
+/* More is sent once half of it is answered, so that it goes in one piece. */
+static bool takes_ahead(const struct connection *c, size_t bytes)
 {
-	struct connection *closed = NULL;
+	unsigned depth = c->rt->depth;
+
+	return c->phase == BUSY && c->protocol == 2 && !c->broken && !c->unsent && c->n < depth &&
+	       (c->n <= depth / 2 || c->fresh) && c->bytes + bytes <= AHEAD_BYTES &&
+	       uv_now(c->rt->loop) - c->since_ms < STALE_MS;
+}
+
+/* A connection that has nothing to do, else one to open, else the one with the fewest calls. */
+static struct connection *free_slot(const struct runtime *rt, size_t bytes)
+{
+	struct connection *closed = NULL, *least = NULL;
 
 	for (unsigned i = 0; i < rt->workers && rt->told; i++) {
 		struct connection *c = rt->slots[i];
@@ -492,38 +654,68 @@ static struct connection *free_slot(const struct runtime *rt)
 			return c;
 		if (c->phase == CLOSED && !closed && !rt->refused)
 			closed = c;
+		if (takes_ahead(c, bytes) && (!least || c->n < least->n))
+			least = c;
 	}
-	return closed;
+	return closed ? closed : least;
 }
 
-bool runtime_has_room(const struct runtime *rt)
+int runtime_room(const struct runtime *rt, size_t bytes)
 {
-	return free_slot(rt) != NULL;
+	const struct connection *c = free_slot(rt, bytes);
+
+	return c ? (int)c->n : -1;
+}
+
+void runtime_expect(struct runtime *rt, double service_us)
+{
+	rt->service_us = service_us;
+	rt->depth = asya_ahead_decide(service_us, rt->ahead);
+}
+
+int64_t runtime_busy_ns(const struct runtime *rt)
+{
+	int64_t latest_ns = 0;
+
+	for (unsigned i = 0; i < rt->workers; i++) {
+		const struct connection *c = rt->slots[i];
+
+		if (!c->n)
+			return 0;
+		if (c->since_ns > latest_ns)
+			latest_ns = c->since_ns;
+	}
+	return latest_ns ? asya_clock_mono_ns() - latest_ns : 0;
 }
 
 void runtime_invoke(struct runtime *rt, struct call *call)
 {
-	struct connection *c = free_slot(rt);
+	struct connection *c = free_slot(rt, call->request.n);
 
-	call->connection = c;
 	call->why = NULL;
+	call->written = false;
 	call->reply = (struct asya_reply){0};
-	c->call = call;
-	if (c->phase == IDLE)
-		send_request(c);
-	else
+	asya_list_add_tail(&c->calls, &call->link);
+	c->bytes += call->request.n;
+	if (c->n++ == 0)
+		c->since_ns = asya_clock_mono_ns();
+	if (c->phase == CLOSED)
 		open_link(c);
+	else
+		queue_call(c);
 }
 
-void runtime_cancel(struct call *call)
+void runtime_cancel(struct runtime *rt)
 {
-	struct connection *c = call->connection;
+	for (unsigned i = 0; i < rt->n_slots; i++) {
+		struct connection *c = rt->slots[i];
 
-	if (!c)
-		return;
-	call->connection = NULL;
-	c->call = NULL;
-	hang_up(c);
+		if (!c->n)
+			continue;
+		while (asya_list_pop(&c->calls))
+			;
+		hang_up(c);
+	}
 }
 
 /* ---- */
@@ -536,6 +728,8 @@ int runtime_open(struct runtime **ret, uv_loop_t *loop, const struct runtime_con
 	*rt = (struct runtime){.config = *config,
 			       .loop = loop,
 			       .protocol = 1,
+			       .ahead = 1,
+			       .depth = 1,
 			       .dir = asya_strdup(config->dir),
 			       .socket_path = asya_asprintf("%s/asya-runtime.sock", config->dir),
 			       .ready_path = asya_asprintf("%s/runtime-ready", config->dir),
@@ -551,6 +745,7 @@ int runtime_open(struct runtime **ret, uv_loop_t *loop, const struct runtime_con
 		free(rt);
 		return -1;
 	}
+	asya_list_init(&rt->dirty);
 	uv_timer_init(loop, &rt->probe);
 	uv_fs_event_init(loop, &rt->watch);
 	/* Without a watch (no such directory yet, limits of inotify) the probe still sees it. */

@@ -3,9 +3,11 @@
  * The runtime behind its unix socket (docs/runtime-protocol.md): whether it is ready, and requests
  * to it, several side by side.
  *
- * Protocol 2 keeps one connection for each of the runtime's workers and uses it again. Protocol 1
- * has one connection per request and one request at a time; a request that got no answer in time
- * keeps its connection, and nothing more is sent until the runtime answers late or hangs up.
+ * Protocol 2 keeps one connection for each of the runtime's workers and uses it again. Where the
+ * runtime allows it, a connection of a quick handler has further requests behind the one that is at
+ * work; whatever ends the connection costs the first one only, the others come back. Protocol 1 has
+ * one connection per request and one request at a time; a request that got no answer in time keeps
+ * its connection, and nothing more is sent until the runtime answers late or hangs up.
  */
 #pragma once
 #include "core/runtime_reply.h"
@@ -19,19 +21,22 @@ enum call_result {
 	CALL_LOST,        /* the runtime hung up in the middle: `why` */
 	CALL_INVALID,     /* what it sent is no answer: `why` */
 	CALL_NOT_STARTED, /* the runtime could not be reached: no handler has seen it */
+	CALL_GIVEN_BACK,  /* the request before it ended the connection: no handler has seen it */
 };
 
-struct connection;
-
-/* One request. The caller owns it until `done`, which runs once, from the loop. */
+/* One request. The caller owns it until `done`, which runs once, from the loop. A call that is
+ * given back has its `done` before the one that is to blame, and the last of several has it first;
+ * it must not make another call. */
 struct call {
 	struct asya_arena *arena; /* where the reply goes */
 	struct asya_str request;  /* the envelope's bytes */
 	int64_t timeout_ms;
 	void (*done)(struct call *call, enum call_result result);
 	struct asya_reply reply;
-	const char *why;               /* it failed; lives as long as the arena */
-	struct connection *connection; /* the runtime's */
+	const char *why;       /* it failed; lives as long as the arena */
+	int64_t took_ns;       /* since it was the first on its connection */
+	struct asya_link link; /* this and the next are the runtime's */
+	bool written;
 };
 
 struct runtime_config {
@@ -47,11 +52,17 @@ struct runtime;
 
 int runtime_open(struct runtime **ret, uv_loop_t *loop, const struct runtime_config *config,
 		 struct asya_error *err);
-/* Whether another call may be made now. */
-bool runtime_has_room(const struct runtime *rt);
+/* Behind how many others a call of so many bytes would wait that is made now; -1: none may be. */
+int runtime_room(const struct runtime *rt, size_t bytes);
+/* Makes a call, for which there is room. It need not leave before runtime_flush. */
 void runtime_invoke(struct runtime *rt, struct call *call);
-/* Ends the call without `done`; the handler is told to stop by closing its connection. */
-void runtime_cancel(struct call *call);
+void runtime_flush(struct runtime *rt);
+/* What a request takes, by experience: how many may wait on a connection. */
+void runtime_expect(struct runtime *rt, double service_us);
+/* For how long every worker has been at work; 0: one is free. */
+int64_t runtime_busy_ns(const struct runtime *rt);
+/* Ends every call without `done`; the handlers are told to stop by closing their connections. */
+void runtime_cancel(struct runtime *rt);
 /* A protocol 1 runtime that has not come back after a timeout. */
 bool runtime_stuck(const struct runtime *rt);
 unsigned runtime_protocol(const struct runtime *rt);

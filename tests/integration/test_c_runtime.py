@@ -151,7 +151,7 @@ def run(tmp_path):
 def test_ready_file_announces_protocol_and_workers(run):
     r = run("c-echo", ASYA_WORKERS="3").wait_ready()
     with open(r.ready, encoding="ascii") as f:
-        assert f.read() == "protocol 2\nworkers 3\n"
+        assert f.read() == "protocol 2\nworkers 3\nahead 32\n"
     assert stat.S_IMODE(os.stat(r.path).st_mode) == 0o666
 
 

@@ -30,10 +30,33 @@ static void window_is_what_runs_and_what_can_run_within_fifty_milliseconds(void 
 			rows[i].window);
 }
 
+static void ahead_is_what_can_be_done_within_two_milliseconds(void **state)
+{
+	static const struct {
+		double service_us;
+		unsigned max, ahead;
+	} rows[] =
+		{
+			{0, 32, 1},        /* not known yet */
+			{60000000, 32, 1}, /* a minute each */
+			{2000, 32, 1},     {1001, 32, 1},       {1000, 32, 2},
+			{100, 32, 20},     {63, 32, 31},        {62, 32, 32},
+			{0.01, 32, 32}, /* no more than 32 whatever is allowed */
+			{0.01, 33, 32},    {0.01, 1000000, 32}, {100, 8, 8},
+			{100, 1, 1}, /* no more than is allowed */
+			{100, 0, 1}, /* and one in any case */
+		};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		assert_int_equal(asya_ahead_decide(rows[i].service_us, rows[i].max), rows[i].ahead);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(window_is_what_runs_and_what_can_run_within_fifty_milliseconds),
+		cmocka_unit_test(ahead_is_what_can_be_done_within_two_milliseconds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
