@@ -285,9 +285,9 @@ class Fake:
     """A runtime written in the test: `serve(connection)` runs in a thread for each connection, `handle(connection, request)` for each
     request, its type included. The default `serve` reads requests for as long as they come (protocol 1: one)."""
 
-    def __init__(self, place, handle=None, serve=None, protocol=2, workers=1, ready=True, directory=None):
+    def __init__(self, place, handle=None, serve=None, protocol=2, workers=1, ready=True, directory=None, ahead=None):
         self.dir = directory or place.socket_dir()
-        self.protocol, self.workers = protocol, workers
+        self.protocol, self.workers, self.ahead = protocol, workers, ahead
         self.handle = handle
         self.serve = serve or self._serve
         self.connections, self.requests, self.times = [], [], []
@@ -308,6 +308,8 @@ class Fake:
 
     def ready(self):
         text = "protocol 2\nworkers %d\n" % self.workers if self.protocol == 2 else "ready\n"
+        if self.ahead is not None:
+            text += "ahead %d\n" % self.ahead
         with open(self.dir + "/aside", "w") as out:
             out.write(text)
         os.rename(self.dir + "/aside", self.dir + "/runtime-ready")
@@ -354,6 +356,67 @@ class Fake:
         for connection in self.connections:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Ahead(Fake):
+    """A runtime of one worker that takes requests ahead. It reads all that comes, and answers each at once with the message's id, or, while
+    it holds, when it is told to: `held` has (connection, id) of what is not answered."""
+
+    def __init__(self, place, ahead=8, **more):
+        self.held, self.most, self.holding = [], 0, False
+        self.lock = threading.Lock()
+        self.rounds = 0
+        Fake.__init__(self, place, serve=self._read, ahead=ahead, **more)
+
+    def _read(self, connection):
+        while True:
+            request = connection.read()
+            with self.lock:
+                self.requests.append(request)
+                self.held.append((connection, json.loads(request[1:])["id"]))
+                self.most = max(self.most, len(self.held))
+                if not self.holding:
+                    self._answer(1)
+
+    def _answer(self, n):
+        """Answers the first `n` in one piece."""
+        done, self.held = self.held[:n], self.held[n:]
+        for connection, id in done[:1]:
+            connection.send(b"".join(frame(dumps({"payload": id}), b"I") + frame(b"{}", b"E") for _, id in done))
+
+    def answer(self, n=1):
+        with self.lock:
+            self._answer(n)
+
+    def go_on(self):
+        with self.lock:
+            self.holding = False
+            self._answer(len(self.held))
+
+    def came(self, id):
+        """How many requests have come for a message."""
+        return sum(b'"id":"%s"' % id.encode() in r for r in list(self.requests))
+
+    def hold(self, queue, messages, least=3):
+        """Makes the sidecar believe in a quick handler, and holds what `messages` (of a prefix for their ids) gives it. Returns the ids
+        that were sent ahead, at least so many; slow machines need some tries."""
+
+        def attempt():
+            self.rounds += 1
+            done = queue.count("happy-end")
+            queue.post("a", *[envelope("warm-%d-%d" % (self.rounds, i)) for i in range(60)])
+            wait_until("a handler at work", lambda: queue.count("happy-end") == done + 60)
+            self.holding = True
+            posted = messages("t%d-" % self.rounds)
+            queue.post("a", *posted)
+            with contextlib.suppress(AssertionError):
+                wait_until("requests sent ahead", lambda: len(self.held) >= least, 2)
+                return [id for _, id in self.held]
+            self.go_on()
+            wait_until("all is done", lambda: queue.count("happy-end") == done + 60 + len(posted))
+            return None
+
+        return wait_until("requests sent ahead", attempt)
 
 
 class Place:

@@ -169,6 +169,84 @@ def test_many_requests_go_over_one_connection_to_one_worker(run):
     assert len(pids) == 1
 
 
+def framed(payload):
+    body = b"R" + envelope(payload)
+    return struct.pack(">I", len(body)) + body
+
+
+def test_several_requests_in_one_write_are_answered_in_order(run):
+    c = run("c-echo").wait_ready().connect()
+    for size in (0, 1000, 3000):
+        c.s.sendall(b"".join(framed(str(i) + "x" * size) for i in range(32)))
+        assert [c.answer()[0]["payload"] for _ in range(32)] == [str(i) + "x" * size for i in range(32)]
+    c.s.sendall(framed(1) + struct.pack(">I", 2) + b"z " + framed(2) + struct.pack(">I", 2) + b"R[" + framed(3))
+    assert [c.answer()[0]["payload"] for _ in range(2)] == [1, 2]
+    assert c.answer()["error"] == "msg_parsing_error"
+    assert c.answer()[0]["payload"] == 3
+
+
+def test_requests_ahead_may_be_split_anywhere(run):
+    c = run("c-echo").wait_ready().connect()
+    data = framed("first") + framed("second" * 50) + framed("third")
+    for cut in range(1, len(data)):
+        c.s.sendall(data[:cut])
+        c.s.sendall(data[cut:])
+        assert [c.answer()[0]["payload"] for _ in range(3)] == ["first", "second" * 50, "third"]
+
+
+def test_an_answer_leaves_before_the_next_handler_begins(run):
+    r = run("c-naughty").wait_ready()
+    c = r.connect()
+    c.s.sendall(framed("pid") + framed("wait") + framed("pid"))
+    pid = c.answer()[0]["payload"]
+    r.file("waiting")
+    open(os.path.join(r.dir, "go"), "w").close()
+    c.answer()
+    assert c.answer()[0]["payload"] == pid
+
+
+def test_a_crash_leaves_the_answers_before_it_and_nothing_of_those_behind(run):
+    r = run("c-naughty").wait_ready()
+    c = r.connect()
+    c.s.sendall(framed("pid") + framed("pid") + framed("crash") + framed("hang") + framed("pid"))
+    assert c.answer() == c.answer()
+    assert c.closed()
+    assert r.connect().ask("pid")
+    assert not os.path.exists(os.path.join(r.dir, "hanging"))
+
+
+def test_closing_cancels_the_handler_at_work_and_those_behind_it_never_begin(run):
+    r = run("c-naughty").wait_ready()
+    c = r.connect()
+    c.s.sendall(framed("hang") + b"".join(framed("wait") for _ in range(5)))
+    with open(r.file("hanging"), encoding="ascii") as f:
+        hanging = [int(pid) for pid in f.read().split()]
+    c.close()
+    for pid in hanging:
+        until(lambda: dead(pid))
+    assert r.connect().ask("pid")
+    assert not os.path.exists(os.path.join(r.dir, "waiting"))
+    assert not any(line["event"] == "worker_lost" for line in r.logged())
+
+
+def test_requests_that_wait_keep_no_processor_busy(run):
+    r = run("c-naughty").wait_ready()
+    c = r.connect()
+    pid = c.ask("pid")[0]["payload"]
+    c.s.sendall(framed("wait") + framed("pid"))
+    r.file("waiting")
+
+    def used():
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return sum(int(ticks) for ticks in f.read().rpartition(")")[2].split()[11:13])
+    before = used()
+    time.sleep(0.5)
+    assert used() - before < 0.25 * os.sysconf("SC_CLK_TCK")
+    open(os.path.join(r.dir, "go"), "w").close()
+    c.answer()
+    assert c.answer()[0]["payload"] == pid
+
+
 def test_large_messages_in_any_pieces(run):
     c = run("c-echo").wait_ready().connect()
     for size in (65000, 65536, 300000, 8 << 20, 10):
