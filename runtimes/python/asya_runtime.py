@@ -24,7 +24,7 @@ Processes
     bytes to read; then it lends each to a free worker, by passing the descriptor on. A worker keeps
     its connection over any number of requests and talks to the sidecar directly. Only when another
     connection waits and no worker is free does the parent ask for one back, which the worker gives
-    between two requests. So idle connections hold nobody up, and busy ones take turns.
+    between two requests, once it has answered all that it has read. So idle connections hold nobody up, and busy ones take turns.
 
     The parent keeps a descriptor of every connection. Hanging up during a request means cancel: the
     worker is killed with its process group, unless it finishes within CANCEL_GRACE, and replaced.
@@ -64,6 +64,7 @@ BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0  # seconds before a worker that keeps dyi
 MAX_CONNECTIONS = 256  # accepted at the same time; the rest waits in the kernel
 MAX_TEXT = 12288  # characters of an error's message, and of its traceback: together less than 64 KiB
 CHUNK = 65536
+AHEAD = 32  # requests that a connection may carry: those behind the first wait in the socket and in a worker
 FLUSH = 262144  # bytes of items gathered before they are sent
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
@@ -783,6 +784,8 @@ class Worker:
         poll.register(sock, select.POLLIN)
         poll.register(self._control, select.POLLIN)
         control = self._control.fileno()
+        left = select.poll()
+        left.register(sock, 0)  # tells of a hang-up only
         kind = None
         try:
             while True:
@@ -792,6 +795,8 @@ class Worker:
                             said, _ = self._hear()
                             sock.close()
                             return BACK if said else None
+                elif left.poll(0):
+                    break  # what was sent ahead is for nobody any more
                 data = frames.next()
                 if data is None:
                     break
@@ -1104,7 +1109,7 @@ class Parent:
         aside = "%s.%d" % (self.ready_path, self.pid)
         try:
             with open(aside, "w") as out:
-                out.write("protocol 2\nworkers %d\n" % self.settings.workers)
+                out.write("protocol 2\nworkers %d\nahead %d\n" % (self.settings.workers, AHEAD))
             os.rename(aside, self.ready_path)
         except OSError as bad:
             raise StartError("cannot write %s (ASYA_SOCKET_DIR): %s" % (self.ready_path, bad)) from None

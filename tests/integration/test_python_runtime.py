@@ -263,6 +263,82 @@ def test_v2_connection_carries_many_requests(acting):
     assert len(pids) == 1
 
 
+def framed(**payload):
+    return frame(dumps(envelope(payload)), b"R")
+
+
+def test_v2_requests_sent_ahead_are_answered_in_order_wherever_they_are_split(act):
+    whole = b"".join(framed(do="echo", value=[i, "x" * (i * 100)]) for i in range(32))
+    with Client(act.path) as client:
+        for cut in (0, 1, 3, 5, 100, 30000, len(whole) - 1):
+            client.send(whole[:cut])
+            client.send(whole[cut:])
+            for i in range(32):
+                assert outcome(client.answer()) == [i, "x" * (i * 100)]
+
+
+def test_v2_answer_leaves_before_the_next_handler_begins(act, tmp_path):
+    with Client(act.path) as client:
+        client.send(framed(do="echo", value=1) + framed(do="hold", pid_to=str(tmp_path / "pid"), until=str(tmp_path / "go")) + framed(do="echo", value=2))
+        assert outcome(client.answer()) == [1]
+        wait_until("the handler", lambda: contents(tmp_path / "pid"))
+        (tmp_path / "go").touch()
+        assert outcome(client.answer())[0]["pid"] and outcome(client.answer()) == [2]
+
+
+def test_v2_death_leaves_the_answers_before_it_and_nothing_of_those_behind(act, tmp_path):
+    with Client(act.path) as client:
+        behind = framed(do="hold", pid_to=str(tmp_path / "behind"), until=str(tmp_path))
+        client.send(framed(do="echo", value=1) + framed(do="echo", value=2) + framed(do="exit", code=3) + behind)
+        assert outcome(client.answer()) == [1] and outcome(client.answer()) == [2]
+        with pytest.raises(Closed):
+            client.answer()
+    assert do(act, "echo", value=3) == [3] and not (tmp_path / "behind").exists()
+
+
+def test_v2_hanging_up_cancels_the_handler_at_work_and_those_behind_it_never_begin(act, tmp_path):
+    with Client(act.path) as client:
+        behind = framed(do="hold", pid_to=str(tmp_path / "behind"), until=str(tmp_path))
+        client.send(framed(do="sleep_in_c", pid_to=str(tmp_path / "hung")) + behind)
+        pid = int(wait_until("the handler", lambda: contents(tmp_path / "hung")))
+    wait_until("the end of it", lambda: not alive(pid))
+    assert do(act, "echo", value=3) == [3] and not (tmp_path / "behind").exists()
+
+
+def test_v2_what_waits_when_the_sender_has_left_is_not_begun(act, tmp_path):
+    """The first handler ends by itself, having no answer to send."""
+    with Client(act.path) as client:
+        behind = framed(do="hold", pid_to=str(tmp_path / "behind"), until=str(tmp_path))
+        client.send(framed(do="hold", pid_to=str(tmp_path / "pid"), until=str(tmp_path / "go")) + behind)
+        wait_until("the handler", lambda: contents(tmp_path / "pid"))
+    (tmp_path / "go").touch()
+    assert do(act, "echo", value=3) == [3] and not (tmp_path / "behind").exists()
+
+
+def test_v2_connections_with_requests_ahead_take_turns(act):
+    done = threading.Event()
+
+    def be_greedy():
+        with Client(act.path) as greedy:
+            greedy.send(framed(do="none") * 16)
+            while not done.is_set():
+                greedy.answer()
+                greedy.send(framed(do="none"))
+
+    threads = [threading.Thread(target=be_greedy) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        with Client(act.path) as client:
+            for i in range(20):
+                client.send(framed(do="echo", value=i) + framed(do="echo", value=-i))
+                assert outcome(client.answer()) == [i] and outcome(client.answer()) == [-i]
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_v2_connections_run_side_by_side(acting, tmp_path):
     holding = [Client(acting.path) for _ in range(2)]
     for i, client in enumerate(holding):
@@ -887,7 +963,7 @@ def test_grace_period_is_the_bound(start):
 
 def test_ready_file_tells_protocol_and_workers(start):
     runtime = start("echo", WORKERS=3, SOCKET_CHMOD="0o640")
-    assert contents(runtime.ready_path) == "protocol 2\nworkers 3\n"
+    assert contents(runtime.ready_path) == "protocol 2\nworkers 3\nahead 32\n"
     assert stat.S_IMODE(os.stat(runtime.path).st_mode) == 0o640
     assert not [name for name in os.listdir(runtime.dir) if name.startswith("runtime-ready.")]
 
