@@ -267,8 +267,8 @@ static void give_back(struct asya_link *calls)
 	}
 }
 
-/* The connection is of no use any more. What was at work on it is lost, unless the runtime has not
- * got it; what was to come after it comes back. */
+/* The connection is of no use any more. What was at work on it is lost; what was to come after it
+ * comes back. */
 static void lose(struct connection *c, enum call_result result, const char *what)
 {
 	struct call *first = first_call(c);
@@ -285,7 +285,7 @@ static void lose(struct connection *c, enum call_result result, const char *what
 		if (!first->why)
 			first->why = what;
 		first->took_ns = asya_clock_mono_ns() - c->since_ns;
-		first->done(first, first->written ? result : CALL_NOT_STARTED);
+		first->done(first, result);
 	}
 	if (late || c->rt->refused)
 		tell(c->rt);
@@ -697,8 +697,10 @@ void runtime_invoke(struct runtime *rt, struct call *call)
 	call->reply = (struct asya_reply){0};
 	asya_list_add_tail(&c->calls, &call->link);
 	c->bytes += call->request.n;
-	if (c->n++ == 0)
+	if (c->n++ == 0) {
 		c->since_ns = asya_clock_mono_ns();
+		c->since_ms = uv_now(rt->loop);
+	}
 	if (c->phase == CLOSED)
 		open_link(c);
 	else
