@@ -10,7 +10,7 @@ struct asya_aws_client {
 	struct asya_http_client *http;
 	struct asya_aws_credentials *credentials;
 	char *service, *region, *endpoint;
-	struct asya_str host;
+	struct asya_str host, prefix; /* of the endpoint; the path before every other */
 	void (*closed)(void *user);
 	void *closed_user;
 };
@@ -46,6 +46,19 @@ static void on_http(struct asya_http_request *http, struct asya_http_answer *ans
 	finish(r, answer, err);
 }
 
+/* The path as it stands in the URL. */
+static struct asya_str whole_path(const struct asya_aws_request *r)
+{
+	struct asya_buf b = {0};
+	struct asya_str ret;
+
+	asya_buf_str(&b, r->client->prefix);
+	asya_buf_str(&b, r->path);
+	ret = asya_arena_str(r->arena, asya_buf_view(&b));
+	asya_buf_fini(&b);
+	return ret;
+}
+
 static void sign_and_send(struct asya_aws_request *r, const struct asya_aws_keys *keys)
 {
 	struct asya_aws_client *c = r->client;
@@ -58,7 +71,7 @@ static void sign_and_send(struct asya_aws_request *r, const struct asya_aws_keys
 				     .flags = r->flags,
 				     .method = asya_str_c(r->method),
 				     .host = c->host,
-				     .path = r->path,
+				     .path = whole_path(r),
 				     .query = r->query,
 				     .headers = r->headers,
 				     .n_headers = r->n_headers,
@@ -144,8 +157,7 @@ int asya_aws_client_open(struct asya_aws_client **ret, uv_loop_t *loop,
 			 const struct asya_aws_client_config *config, struct asya_error *err)
 {
 	const struct asya_http_client_config http = {.connections = config->connections,
-						     .ca_file = config->ca_file,
-						     .proxy_from_environment = true};
+						     .ca_file = config->ca_file};
 	struct asya_aws_client *c;
 	const char *host;
 	size_t n, all = strlen(config->endpoint);
@@ -167,6 +179,7 @@ int asya_aws_client_open(struct asya_aws_client **ret, uv_loop_t *loop,
 	c->region = asya_strdup(config->region);
 	c->endpoint = asya_strndup(config->endpoint, all);
 	c->host = (struct asya_str){c->endpoint + (host - config->endpoint), n};
+	c->prefix = asya_str_c(c->host.p + n);
 	c->credentials = asya_aws_credentials_new(
 		loop, c->http, &config->keys, asya_str_c(c->region), config->get, config->get_user);
 	*ret = c;

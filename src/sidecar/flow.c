@@ -189,8 +189,12 @@ static void to_dead_letters(struct message *m, struct asya_str why)
 
 static bool plan_fits(const struct message *m)
 {
+	size_t most = m->s->limits.message_bytes, taken = m->s->transport->max_body;
+
+	if (taken && taken < most)
+		most = taken;
 	for (size_t i = 0; i < m->plan.n; i++)
-		if (m->plan.sends[i].body.n > m->s->limits.message_bytes)
+		if (m->plan.sends[i].body.n > most)
 			return false;
 	return true;
 }
@@ -346,9 +350,10 @@ static void answered(struct message *m)
 	if (asya_route_decide(&m->plan, m->arena, &s->actor, &m->env, reply->items, reply->n,
 			      &s->limits, &err) ||
 	    (!plan_fits(m) &&
-	     asya_error_set(&err, ASYA_REJECT,
-			    "a message of the handler's would be larger than %zu bytes",
-			    s->limits.message_bytes))) {
+	     asya_error_set(
+		     &err, ASYA_REJECT,
+		     "a message of the handler's would be larger than ASYA_MAX_MESSAGE_BYTES "
+		     "or what the queue takes"))) {
 		const struct asya_failure f = {.code = ASYA_STR("processing_error"),
 					       .type = ASYA_STR("InvalidResult"),
 					       .message = asya_str_c(err.text)};
