@@ -12,8 +12,8 @@ const struct asya_setting sidecar_settings[] = {
 	 .help = "Name of the actor whose queue is consumed: a DNS label that does not end in "
 		 "-dlq."},
 	{"ASYA_TRANSPORT", ROW(STRING, transport), .fallback = "local",
-	 .help = "Queue system: local (a directory on this machine) or mem (this process only, for "
-		 "trying)."},
+	 .help = "Queue system: local (a directory on this machine), sqs (Amazon SQS and what "
+		 "speaks like it), or mem (this process only, for trying)."},
 	{"ASYA_ACTOR_HAPPY_END", ROW(STRING, happy_end), .fallback = "happy-end",
 	 .help = "Actor that gets envelopes at the end of their route."},
 	{"ASYA_ACTOR_ERROR_END", ROW(STRING, error_end), .fallback = "error-end",
@@ -27,6 +27,21 @@ const struct asya_setting sidecar_settings[] = {
 	 .help = "What the names of kept envelopes begin with."},
 	{"ASYA_S3_ERRORS_PREFIX", ROW(STRING, errors_prefix), .fallback = "error-asya/",
 	 .help = "The same at error-end."},
+	{"ASYA_S3_BUCKET", ROW(STRING, s3_bucket),
+	 .help = "For an end actor: keep envelopes as objects in this bucket, with no runtime."},
+	{"ASYA_S3_ENDPOINT", ROW(STRING, s3_endpoint),
+	 .help = "URL of the object store; unset: Amazon S3 of AWS_REGION."},
+	{"ASYA_S3_VIRTUAL_HOST", ROW(BOOL, s3_virtual), .fallback = "false",
+	 .help = "Ask that endpoint at BUCKET.HOST in place of HOST/BUCKET."},
+	{"ASYA_S3_ACCESS_KEY", ROW(STRING, s3_access),
+	 .help = "Key of the bucket; unset: found where the AWS SDKs find it."},
+	{"ASYA_S3_SECRET_KEY", ROW(STRING, s3_secret), .flags = ASYA_SETTING_SECRET,
+	 .help = "Its secret."},
+	{"AWS_REGION", ROW(STRING, s3_region), .fallback = "us-east-1",
+	 .help = "Region of the bucket."},
+	{"ASYA_MODULE_DIR", ROW(STRING, module_dir),
+	 .help = "Directory of asya-aws.so, which is loaded for S3 and SQS; unset: beside the "
+		 "program, then where it was installed."},
 	{"ASYA_SOCKET_DIR", ROW(STRING, socket_dir), .fallback = "/var/run/asya",
 	 .help = "Directory of the runtime's socket and readiness file."},
 	{"ASYA_RUNTIME_TIMEOUT", ROW(DURATION, timeout_ms), .fallback = "5m", .min = 1,

@@ -35,6 +35,7 @@ struct message {
 	struct asya_plan plan;
 	struct call call;
 	struct asya_file_put put;
+	struct asya_s3_op object;
 	struct asya_settle settle;
 	struct asya_hop hop;
 	struct asya_str outcome;
@@ -452,12 +453,11 @@ static struct asya_str last_actor(const struct asya_route *r)
 	return r->actors[r->current < r->n ? r->current : r->n - 1];
 }
 
-static void on_kept(struct asya_file_put *put, int status, const struct asya_error *err)
+static void kept(struct message *m, struct asya_str key, const struct asya_error *err)
 {
-	struct message *m = asya_container_of(put, struct message, put);
 	struct sidecar *s = m->s;
 
-	if (status) {
+	if (err) {
 		asya_log(ASYA_LOG_ERROR, "not_kept", LOG_STR("id", m->env.id),
 			 LOG_C("error", err->text));
 		meter_failed(s->meter, ASYA_STR("store"));
@@ -465,8 +465,20 @@ static void on_kept(struct asya_file_put *put, int status, const struct asya_err
 		return;
 	}
 	m->outcome = outcomes[ASYA_OUTCOME_FINAL];
-	record(m, put->key, -1);
+	record(m, key, -1);
 	ack_with(m, NULL, 0);
+}
+
+static void on_file_kept(struct asya_file_put *put, int status, const struct asya_error *err)
+{
+	kept(asya_container_of(put, struct message, put), put->key, status ? err : NULL);
+}
+
+static void on_object_kept(struct asya_s3_op *op, int status, struct asya_buf *body,
+			   const struct asya_error *err)
+{
+	(void)body;
+	kept(asya_container_of(op, struct message, object), op->key, status ? err : NULL);
 }
 
 static void keep(struct message *m)
@@ -474,15 +486,25 @@ static void keep(struct message *m)
 	struct sidecar *s = m->s;
 	bool errors = asya_str_eq(s->actor.name, s->actor.error_end);
 	int64_t when = m->delivery->queued_us ? m->delivery->queued_us : m->received_us;
+	struct asya_str key = asya_object_key(
+		m->arena, errors ? s->config->errors_prefix : s->config->results_prefix, when,
+		last_actor(&m->env.route), m->env.id, ASYA_OBJECT_NAME_MAX);
 
 	move_to(&s->invoking, m);
-	m->put = (struct asya_file_put){
-		.key = asya_object_key(
-			m->arena, errors ? s->config->errors_prefix : s->config->results_prefix,
-			when, last_actor(&m->env.route), m->env.id, ASYA_OBJECT_NAME_MAX),
-		.body = m->delivery->body,
-		.done = on_kept};
+	if (s->s3) {
+		m->object = (struct asya_s3_op){
+			.key = key, .body = m->delivery->body, .done = on_object_kept};
+		s->s3_ops->put(s->s3, &m->object);
+		return;
+	}
+	m->put =
+		(struct asya_file_put){.key = key, .body = m->delivery->body, .done = on_file_kept};
 	asya_file_store_put(s->store, &m->put);
+}
+
+static bool keeps(const struct sidecar *s)
+{
+	return s->store || s->s3;
 }
 
 /* ---- */
@@ -491,14 +513,14 @@ void flow_pump(struct sidecar *s)
 {
 	struct asya_link *i;
 
-	while (!asya_list_empty(&s->waiting) && (s->store || runtime_has_room(s->runtime))) {
+	while (!asya_list_empty(&s->waiting) && (keeps(s) || runtime_has_room(s->runtime))) {
 		struct message *m = asya_container_of(s->waiting.next, struct message, link);
 
 		if (s->draining)
 			break;
 		if (deadline_before(m, asya_clock_wall_us()))
 			fail_deadline(m);
-		else if (s->store)
+		else if (keeps(s))
 			keep(m);
 		else
 			invoke(m);
@@ -597,7 +619,7 @@ void flow_cut(struct sidecar *s)
 {
 	struct asya_link *i;
 
-	while (!s->store && (i = asya_list_pop(&s->invoking))) {
+	while (!keeps(s) && (i = asya_list_pop(&s->invoking))) {
 		struct message *m = asya_container_of(i, struct message, link);
 
 		asya_log(ASYA_LOG_WARNING, "given_back", LOG_STR("id", m->env.id),

@@ -83,6 +83,8 @@ static void transport_closed(void *user)
 		runtime_close(s->runtime, nothing, NULL);
 	if (s->store)
 		asya_file_store_close(s->store, NULL, NULL);
+	if (s->s3)
+		s->s3_ops->close(s->s3, NULL, NULL);
 	if (s->http)
 		asya_http_server_close(s->http, NULL, NULL);
 	uv_close((uv_handle_t *)&s->tick, NULL);
@@ -209,6 +211,28 @@ static int check_names(const struct sidecar_config *c, struct asya_error *err)
 		return asya_error_set(
 			err, ASYA_FATAL,
 			"ASYA_RESULTS_DIR is for end actors: set ASYA_IS_END_ACTOR=true");
+	if (c->s3_bucket.n && c->results_dir.n)
+		return asya_error_set(err, ASYA_FATAL,
+				      "ASYA_RESULTS_DIR and ASYA_S3_BUCKET are both set: envelopes "
+				      "are kept in one place");
+	return 0;
+}
+
+static int open_bucket(struct sidecar *s, struct asya_error *err)
+{
+	const struct sidecar_config *c = s->config;
+	const struct asya_s3_config s3 = {.bucket = c->s3_bucket.p,
+					  .endpoint = c->s3_endpoint.p,
+					  .region = c->s3_region.p,
+					  .virtual_host = c->s3_virtual,
+					  .access = c->s3_access,
+					  .secret = c->s3_secret,
+					  .get = from_environment};
+
+	s->concurrency = (unsigned)c->window_max;
+	s->s3_ops = asya_s3_load(c->module_dir.p, err);
+	if (!s->s3_ops || s->s3_ops->open(&s->s3, s->loop, &s3, err))
+		return asya_error_wrap(err, "ASYA_S3_BUCKET");
 	return 0;
 }
 
@@ -226,6 +250,8 @@ static int open_handler(struct sidecar *s, struct asya_error *err)
 		s->concurrency = (unsigned)c->window_max;
 		return asya_file_store_open(&s->store, s->loop, c->results_dir.p, err);
 	}
+	if (c->s3_bucket.n && c->is_end)
+		return open_bucket(s, err);
 	uv_timer_start(&s->grace, on_never_ready, (uint64_t)c->ready_timeout_ms, 0);
 	return runtime_open(&s->runtime, s->loop, &runtime, err);
 }
@@ -235,9 +261,10 @@ static int open_queue(struct sidecar *s, struct asya_error *err)
 	const struct asya_transport_ops *ops = asya_transport_find(s->config->transport);
 
 	if (!ops)
-		return asya_error_set(err, ASYA_FATAL,
-				      "ASYA_TRANSPORT is '%.*s', it must be one of: local, mem",
-				      ASYA_STR_ARG(s->config->transport));
+		return asya_error_set(
+			err, ASYA_FATAL,
+			"ASYA_TRANSPORT is '%.*s', it must be one of: local, sqs, mem",
+			ASYA_STR_ARG(s->config->transport));
 	if (ops->open(&s->transport, s->loop, from_environment, NULL, err))
 		return -1;
 	s->consumer = (struct asya_consumer){

@@ -10,6 +10,7 @@
 #include "sidecar/meter.h"
 #include "sidecar/runtime.h"
 #include "store/file/file.h"
+#include "store/s3/s3.h"
 #include "transport/transport.h"
 
 #include <uv.h>
@@ -17,6 +18,8 @@
 struct sidecar_config {
 	struct asya_str actor, transport, happy_end, error_end, socket_dir, results_dir, resiliency;
 	struct asya_str results_prefix, errors_prefix;
+	struct asya_str s3_bucket, s3_endpoint, s3_access, s3_secret, s3_region, module_dir;
+	bool s3_virtual;
 	struct asya_str metrics_addr, metrics_namespace;
 	bool is_end, metrics;
 	int log_level;
@@ -36,7 +39,9 @@ struct sidecar {
 	struct asya_transport *transport;
 	struct asya_consumer consumer;
 	struct runtime *runtime;       /* NULL: an end actor that keeps envelopes itself */
-	struct asya_file_store *store; /* NULL: a runtime does the work */
+	struct asya_file_store *store; /* NULL: a runtime does the work, or s3 keeps */
+	const struct asya_s3_ops *s3_ops;
+	struct asya_s3 *s3; /* NULL: a runtime does the work, or store keeps */
 	struct asya_http_server *http;
 	struct meter *meter;
 	struct asya_retry_rule *rules;

@@ -14,6 +14,7 @@ import time
 import urllib.parse
 
 connections = 0
+seen = {}  # calls of the SQS protocol by what they ask for
 sts_calls = 0
 
 
@@ -59,6 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(int(path[8:]), b"nothing", [("X-Odd", "  a b ")])
         elif path.startswith("/bytes/"):
             self.answer(200, b"x" * int(path[7:]))
+        elif path.startswith("/sqs/"):
+            self.sqs(path.split("/")[2], body)
         else:
             self.aws(path, body)
 
@@ -87,6 +90,49 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, f"<AssumeRoleWithWebIdentityResponse><Credentials>{inner}</Credentials></AssumeRoleWithWebIdentityResponse>".encode())
         else:
             self.answer(404, b"")
+
+    def fault(self, code, status=400):
+        self.json({"__type": "com.amazonaws.sqs#" + code, "message": "on purpose"}, status)
+
+    # /sqs/HOW/: throttle: every action is refused once; entry: the fourth of ten entries fails once, and none may come
+    # twice but that one; refuse: no post is taken; small: MaximumMessageSize is 1024; none: there is no queue; hiccup:
+    # two receives fail; void: no receipt is valid.
+    def sqs(self, how, body):
+        action = self.headers["X-Amz-Target"].split(".")[1]
+        asked = json.loads(body)
+        n = seen[action] = seen.get(action, 0) + 1
+        if how == "throttle" and n == 1:
+            self.fault("ThrottlingException" if action != "GetQueueUrl" else "ServiceUnavailable", 400 if n % 2 else 503)
+        elif how == "none" and action == "GetQueueUrl":
+            self.fault("QueueDoesNotExist")
+        elif action == "GetQueueUrl":
+            self.json({"QueueUrl": "http://x/" + asked["QueueName"]})
+        elif action == "GetQueueAttributes":
+            self.json({"Attributes": {"MaximumMessageSize": "1024" if how == "small" else "262144", "QueueArn": "arn:x"}})
+        elif action == "ReceiveMessage":
+            if how == "hiccup" and n <= 2:
+                self.fault("InternalFailure", 500)
+            elif n == (3 if how == "hiccup" else 1):
+                self.json({"Messages": [{"Body": "hello", "ReceiptHandle": "r", "Attributes": {"ApproximateReceiveCount": "1"}}]})
+            else:
+                time.sleep(0.05)
+                self.json({})
+        else:
+            self.batch(how, action, asked["Entries"], n)
+
+    def batch(self, how, action, entries, n):
+        bad = {}
+        if how == "entry" and action == "SendMessageBatch":
+            if n == 1:
+                bad["3"] = ("InternalError", False)
+            elif len(entries) != 1 or n > 3:
+                bad = {e["Id"]: ("SentTwice", True) for e in entries}
+        elif how == "refuse" and action == "SendMessageBatch":
+            bad = {e["Id"]: ("InvalidMessageContents", True) for e in entries}
+        elif how == "void":
+            bad = {e["Id"]: ("ReceiptHandleIsInvalid", True) for e in entries}
+        self.json({"Successful": [{"Id": e["Id"]} for e in entries if e["Id"] not in bad],
+                   "Failed": [{"Id": i, "Code": c, "SenderFault": f, "Message": "on purpose"} for i, (c, f) in bad.items()]})
 
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = serve
 
