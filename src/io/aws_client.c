@@ -103,12 +103,7 @@ static void on_keys(struct asya_aws_want *w, const struct asya_aws_keys *keys,
 		    const struct asya_error *err)
 {
 	struct asya_aws_request *r = w->user;
-	struct asya_error cancelled;
 
-	if (!err && r->cancelled) {
-		asya_error_set(&cancelled, ASYA_ADVICE_NONE, "cancelled");
-		err = &cancelled;
-	}
 	if (err)
 		finish(r, NULL, err);
 	else
@@ -121,21 +116,12 @@ void asya_aws_send(struct asya_aws_client *c, struct asya_aws_request *r)
 
 	r->client = c;
 	r->arena = asya_arena_new();
-	r->cancelled = false;
-	r->http.done = NULL;
 	if (asya_aws_credentials_have(c->credentials, &keys)) {
 		sign_and_send(r, &keys);
 		return;
 	}
 	r->want = (struct asya_aws_want){.done = on_keys, .user = r};
 	asya_aws_credentials_want(c->credentials, &r->want);
-}
-
-void asya_aws_cancel(struct asya_aws_request *r)
-{
-	r->cancelled = true;
-	if (r->http.done)
-		asya_http_cancel(r->client->http, &r->http);
 }
 
 /* Where the host begins in `endpoint`, or NULL. */

@@ -42,7 +42,6 @@ struct asya_aws_request {
 	struct asya_arena *arena;
 	struct asya_aws_want want;
 	struct asya_http_request http;
-	bool cancelled;
 };
 
 /* -1 ASYA_FATAL: the endpoint is no URL. */
@@ -52,5 +51,3 @@ int asya_aws_client_open(struct asya_aws_client **ret, uv_loop_t *loop,
 void asya_aws_client_close(struct asya_aws_client *take_client, void (*done)(void *user),
 			   void *user);
 void asya_aws_send(struct asya_aws_client *client, struct asya_aws_request *r);
-/* Of a request that is not done. */
-void asya_aws_cancel(struct asya_aws_request *r);

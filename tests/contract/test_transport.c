@@ -62,7 +62,7 @@ static struct asya_transport *open_sqs(struct fixture *f, uv_loop_t *loop, int64
 					       .region = "us-east-1",
 					       .space = f->space,
 					       .visibility_s = (visibility_ms + 999) / 1000,
-					       .wait_s = 20,
+					       .wait_s = 1,
 					       .auto_create = true,
 					       .fifo = f->backend->fifo,
 					       .get = keys};

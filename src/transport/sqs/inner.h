@@ -137,7 +137,6 @@ struct sqs_consumer {
 	unsigned polls, allowed;
 	unsigned failures;
 	int64_t again_ms;
-	struct asya_link under_way; /* of struct sqs_poll */
 	struct sqs_wait wait, wait_dead;
 	bool waiting, told, live;
 };
@@ -200,7 +199,6 @@ void sqs_flush(struct sqs *s);
 void sqs_pump(struct sqs_consumer *c);
 void sqs_beat(struct sqs *s);
 void sqs_delivery_free(struct sqs_delivery *d);
-void sqs_cancel_polls(struct sqs_consumer *c);
 void sqs_consumers_due(struct sqs *s, int64_t now);
 
 /* settle.c */

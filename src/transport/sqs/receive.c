@@ -13,9 +13,7 @@
 enum { GRACE_MS = 15000 };
 
 struct sqs_poll {
-	struct asya_link link;
 	struct sqs_consumer *consumer;
-	struct sqs_call *call;
 	unsigned asked;
 	int64_t sent_ms;
 };
@@ -88,7 +86,7 @@ static void deliver(struct sqs_poll *p, yyjson_val *message)
 	if (!receipt.n)
 		return;
 	body = sqs_body_read(sqs_member(message, "Body"), attribute(message, "asya-encoding"), &n);
-	if (!c->user || c->out >= c->window || early_us > 0 || !body) {
+	if (!c->user || c->sqs->closing || c->out >= c->window || early_us > 0 || !body) {
 		/* one whose encoding is not ours stays for those who know it */
 		hide(q, receipt, early_us > 0 ? (early_us + 999999) / 1000000 : body ? 0 : 30);
 		free(body);
@@ -134,7 +132,6 @@ static void on_polled(struct sqs_call *call, yyjson_val *root, const struct sqs_
 	yyjson_val *messages = yyjson_obj_get(root, "Messages"), *m;
 	size_t at, n = 0;
 
-	asya_list_remove(&p->link);
 	c->polls--;
 	c->reserved -= p->asked;
 	if (fault) {
@@ -165,9 +162,7 @@ static void poll(struct sqs_consumer *c, unsigned n)
 	struct sqs_poll *p = asya_new0(struct sqs_poll);
 	struct sqs_call *call = sqs_call_new(c->sqs, "ReceiveMessage");
 
-	*p = (struct sqs_poll){
-		.consumer = c, .call = call, .asked = n, .sent_ms = asya_clock_mono_ms()};
-	asya_list_add_tail(&c->under_way, &p->link);
+	*p = (struct sqs_poll){.consumer = c, .asked = n, .sent_ms = asya_clock_mono_ms()};
 	c->polls++;
 	c->reserved += n;
 	asya_buf_c(&call->body, "{\"QueueUrl\":");
@@ -223,12 +218,6 @@ void sqs_consumers_due(struct sqs *s, int64_t now)
 			sqs_pump(c);
 		}
 	}
-}
-
-void sqs_cancel_polls(struct sqs_consumer *c)
-{
-	for (struct asya_link *i = c->under_way.next; i != &c->under_way; i = i->next)
-		asya_aws_cancel(&asya_container_of(i, struct sqs_poll, link)->call->aws);
 }
 
 /* ---- the heartbeat ---- */

@@ -24,7 +24,10 @@ const struct asya_setting sqs_settings[SQS_SETTINGS] = {
 	 .help = "Lease of a message that was taken. It is extended at a third of this for as long "
 		 "as the process lives, to 12 hours in all, so handlers may take longer."},
 	{"ASYA_SQS_WAIT_TIME_SECONDS", ROW(INT, wait_s), .fallback = "20", .max = 20,
-	 .help = "How long a request waits for messages at an empty queue."},
+	 .help = "How long a request waits for messages at an empty queue. An idle sidecar takes "
+		 "as "
+		 "long to stop: a request that is cut short may hide a message until its lease "
+		 "ends."},
 	{"ASYA_AWS_CA_FILE", ROW(STRING, ca_file),
 	 .help = "PEM file of those who may sign the endpoint's certificate; unset: the system's."},
 	{"ASYA_MODULE_DIR", ROW(STRING, modules),

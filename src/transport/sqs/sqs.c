@@ -65,6 +65,8 @@ static void give_back_all(struct sqs *s)
 	}
 }
 
+/* Polls are not cut short: the service would go on with them, and what it takes for nobody stays
+ * hidden until its lease ends. What they bring is given back. */
 static void close_step(struct sqs *s)
 {
 	if (s->ending || s->n_settles || s->n_stats)
@@ -144,7 +146,6 @@ static void consume(struct asya_transport *t, struct asya_consumer *user)
 				   .user = user,
 				   .queue = sqs_queue_at(s, user->actor, user->dead),
 				   .allowed = 1};
-	asya_list_init(&c->under_way);
 	user->backend = c;
 	asya_list_add_tail(&s->consumers, &c->link);
 	sqs_pump(c);
@@ -186,8 +187,6 @@ static void close_transport(struct asya_transport *t, void (*done)(void *user), 
 	s->closed = done;
 	s->closed_user = user;
 	s->closing = true;
-	for (struct asya_link *i = s->consumers.next; i != &s->consumers; i = i->next)
-		sqs_cancel_polls(asya_container_of(i, struct sqs_consumer, link));
 	sqs_ring(s);
 }
 

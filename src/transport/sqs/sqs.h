@@ -7,6 +7,9 @@
  * between the two repeats the message. A settlement whose receipt turns out to be invalid only at
  * the delete is ASYA_STALE, and its posts have been made.
  *
+ * Closing takes as long as the long polls that are under way, ASYA_SQS_WAIT_TIME_SECONDS at most;
+ * it begins with stopping the consumers, so a draining sidecar does not wait twice.
+ *
  * Names: `asya-ACTOR`, with a namespace `asya-NAMESPACE_ACTOR`; `-dlq` for dead letters, `.fifo`
  * for FIFO queues; what would be longer than 80 characters is cut and ends in a hash.
  *
