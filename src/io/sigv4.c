@@ -5,6 +5,7 @@
 #include "base/sha256.h"
 
 #include <ctype.h>
+#include <openssl/sha.h>
 #include <time.h>
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
@@ -241,11 +242,14 @@ static size_t own_headers(struct asya_http_header *ret, struct asya_arena *arena
 
 static struct asya_str body_hash(struct asya_arena *arena, const struct asya_sigv4 *s)
 {
+	unsigned char sum[ASYA_SHA256_BYTES];
 	char hex[ASYA_SHA256_HEX];
 
 	if (s->flags & ASYA_SIGV4_UNSIGNED)
 		return ASYA_STR("UNSIGNED-PAYLOAD");
-	asya_sha256_hex(hex, s->body);
+	/* OpenSSL's, which is here for TLS in any case: several times faster than our own */
+	SHA256((const unsigned char *)(s->body.p ? s->body.p : ""), s->body.n, sum);
+	asya_sha256_hex_write(hex, sum);
 	return asya_arena_str(arena, asya_str_c(hex));
 }
 

@@ -73,6 +73,36 @@ static void bodies_are_written_so_that_the_service_takes_them(void **state)
 	round_trip(ASYA_STR(""), SQS_EMPTY, "\"-\"");
 }
 
+/* At every place of a word of eight bytes, so that no place is looked over. */
+static void every_byte_is_looked_at(void **state)
+{
+	static const char odd[] = {'"', '\\', '\n', '\r', '\t', '\0', '\x1f', '\x7f', ' '};
+	size_t bytes;
+
+	(void)state;
+	for (size_t at = 0; at < 20; at++) {
+		for (size_t k = 0; k < sizeof(odd); k++) {
+			struct asya_buf own = {0}, other = {0};
+			char text[] = "01234567890123456789";
+			struct asya_str s = {text, 20};
+			enum sqs_form form;
+
+			text[at] = odd[k];
+			form = sqs_body_form(s, &bytes);
+			assert_int_equal(form, odd[k] == '\0' || odd[k] == '\x1f' ? SQS_BASE64
+										  : SQS_PLAIN);
+			if (form == SQS_PLAIN) {
+				sqs_body_write(&own, s, form);
+				asya_buf_json(&other, s);
+				assert_true(
+					asya_str_eq(asya_buf_view(&own), asya_buf_view(&other)));
+			}
+			asya_buf_fini(&own);
+			asya_buf_fini(&other);
+		}
+	}
+}
+
 static void size_of_escapes_is_counted(void **state)
 {
 	struct asya_str body = ASYA_STR("\"\xef\xbf\xbe\xef\xbf\xbf\"");
@@ -129,6 +159,7 @@ int main(void)
 		cmocka_unit_test(queues_are_named_after_actors),
 		cmocka_unit_test(long_names_fit_and_stay_apart),
 		cmocka_unit_test(bodies_are_written_so_that_the_service_takes_them),
+		cmocka_unit_test(every_byte_is_looked_at),
 		cmocka_unit_test(size_of_escapes_is_counted),
 		cmocka_unit_test(unknown_encodings_are_not_guessed),
 		cmocka_unit_test(repeats_of_a_delivery_are_the_same_message_and_nothing_else_is),

@@ -34,23 +34,80 @@ struct asya_str sqs_queue_name(struct asya_arena *arena, const char *space, stru
 
 static const char *find_noncharacter(const char *p, const char *end)
 {
-	while ((p = memmem(p, (size_t)(end - p), "\xef\xbf", 2)))
-		if (p + 2 < end && ((unsigned char)p[2] == 0xbe || (unsigned char)p[2] == 0xbf))
+	while ((p = memchr(p, 0xef, (size_t)(end - p)))) {
+		if (end - p >= 3 && (unsigned char)p[1] == 0xbf && (unsigned char)p[2] >= 0xbe)
 			return p;
-		else
-			p += 2;
+		p++;
+	}
 	return NULL;
+}
+
+/* A high bit in each of eight bytes below 0x20; a byte above such a one may have one, too. */
+static uint64_t controls(uint64_t v)
+{
+	return (v - 0x2020202020202020) & ~v & 0x8080808080808080;
+}
+
+static uint64_t load(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
 }
 
 static bool has_controls(struct asya_str s)
 {
 	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
+		unsigned char c;
 
+		while (s.n - i > 8 && !controls(load(s.p + i)))
+			i += 8;
+		c = (unsigned char)s.p[i];
 		if (c < 0x20 && c != '\t' && c != '\n' && c != '\r')
 			return true;
 	}
 	return false;
+}
+
+/* Whether none of the eight bytes has to be escaped in a JSON string. */
+static bool plain(uint64_t v)
+{
+	const uint64_t ones = 0x0101010101010101;
+	uint64_t quote = v ^ ones * '"', slash = v ^ ones * '\\';
+
+	return !(controls(v) ||
+		 (((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & 0x8080808080808080);
+}
+
+/* UTF-8 without controls but tab, line feed and carriage return. */
+static void write_string(struct asya_buf *out, struct asya_str s)
+{
+	size_t start = 0, i = 0;
+
+	asya_buf_reserve(out, s.n + s.n / 8 + 2);
+	asya_buf_char(out, '"');
+	while (i < s.n) {
+		char c = s.p[i];
+
+		if (s.n - i >= 8 && plain(load(s.p + i))) {
+			i += 8;
+			continue;
+		}
+		if (c == '"' || c == '\\' || (unsigned char)c < 0x20) {
+			const char two[] = {'\\', c == '\n'   ? 'n'
+						  : c == '\r' ? 'r'
+						  : c == '\t' ? 't'
+							      : c};
+
+			asya_buf_add(out, s.p + start, i - start);
+			asya_buf_add(out, two, 2);
+			start = i + 1;
+		}
+		i++;
+	}
+	asya_buf_add(out, s.p + start, s.n - start);
+	asya_buf_char(out, '"');
 }
 
 enum sqs_form sqs_body_form(struct asya_str body, size_t *ret_bytes)
@@ -86,7 +143,7 @@ static void write_escaped(struct asya_buf *out, struct asya_str body)
 		asya_buf_c(&b, (unsigned char)at[2] == 0xbe ? "\\ufffe" : "\\uffff");
 	}
 	asya_buf_add(&b, p, (size_t)(end - p));
-	asya_buf_json(out, asya_buf_view(&b));
+	write_string(out, asya_buf_view(&b));
 	asya_buf_fini(&b);
 }
 
@@ -94,7 +151,7 @@ void sqs_body_write(struct asya_buf *out, struct asya_str body, enum sqs_form fo
 {
 	switch (form) {
 	case SQS_PLAIN:
-		asya_buf_json(out, body);
+		write_string(out, body);
 		break;
 	case SQS_ESCAPED:
 		write_escaped(out, body);

@@ -108,6 +108,8 @@ static bool too_large(struct sqs_settling *g)
 		struct sqs_queue *q = sqs_queue_at(g->sqs, p->actor, p->dead);
 		size_t most = q->state == SQS_READY ? q->max_bytes : SQS_BODY_MAX, bytes;
 
+		if (p->body.n <= most / 2) /* no form doubles it */
+			continue;
 		sqs_body_form(p->body, &bytes);
 		if (bytes <= most)
 			continue;
