@@ -28,7 +28,14 @@ const struct asya_setting sidecar_settings[] = {
 	{"ASYA_S3_ERRORS_PREFIX", ROW(STRING, errors_prefix), .fallback = "error-asya/",
 	 .help = "The same at error-end."},
 	{"ASYA_S3_BUCKET", ROW(STRING, s3_bucket),
-	 .help = "For an end actor: keep envelopes as objects in this bucket, with no runtime."},
+	 .help = "For an end actor: keep envelopes as objects in this bucket, with no runtime. For "
+		 "every actor: fetch payloads that were left there by a claim check."},
+	{"ASYA_CLAIM_CHECK", ROW(BOOL, claim_check), .fallback = "false",
+	 .help = "Leave payloads in the bucket whose messages are larger than the queue takes, and "
+		 "send payload_ref in their place. Every actor that may get such a message needs "
+		 "the bucket, and objects must live longer than messages and dead letters."},
+	{"ASYA_CLAIM_PREFIX", ROW(STRING, claim_prefix), .fallback = "asya-claims/",
+	 .help = "What the names of such objects begin with; no others are fetched."},
 	{"ASYA_S3_ENDPOINT", ROW(STRING, s3_endpoint),
 	 .help = "URL of the object store; unset: Amazon S3 of AWS_REGION."},
 	{"ASYA_S3_VIRTUAL_HOST", ROW(BOOL, s3_virtual), .fallback = "false",

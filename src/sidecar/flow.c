@@ -36,6 +36,12 @@ struct message {
 	struct call call;
 	struct asya_file_put put;
 	struct asya_s3_op object;
+	struct asya_str
+		body; /* what the handler gets: the delivery's, or with its payload fetched */
+	struct claim *claims; /* of what is fetched or left */
+	struct asya_post *posts;
+	size_t n_claims; /* that are not done */
+	struct asya_error claim_error;
 	struct asya_settle settle;
 	struct asya_hop hop;
 	struct asya_str outcome;
@@ -80,6 +86,10 @@ static void on_settled(struct asya_settle *op, enum asya_settled outcome,
 
 static void settle_now(struct message *m)
 {
+	if (m->s->ended) { /* cut short: closing the transport has given it back */
+		message_free(m);
+		return;
+	}
 	move_to(&m->s->settling, m);
 	m->settle_ns = asya_clock_mono_ns();
 	m->hop.settled_us = asya_clock_wall_us();
@@ -188,16 +198,73 @@ static void to_dead_letters(struct message *m, struct asya_str why)
 	ack_with(m, p, 1);
 }
 
+/* The largest body that the queue takes. */
+static size_t taken(const struct sidecar *s)
+{
+	size_t most = s->transport->max_body;
+
+	return most && most < s->limits.message_bytes ? most : s->limits.message_bytes;
+}
+
 static bool plan_fits(const struct message *m)
 {
-	size_t most = m->s->limits.message_bytes, taken = m->s->transport->max_body;
+	const struct sidecar *s = m->s;
+	size_t most = s->config->claim_check ? s->limits.message_bytes : taken(s);
 
-	if (taken && taken < most)
-		most = taken;
 	for (size_t i = 0; i < m->plan.n; i++)
 		if (m->plan.sends[i].body.n > most)
 			return false;
 	return true;
+}
+
+/* All that was to be left in the bucket is there. */
+static void posts_ready(struct message *m)
+{
+	if (!m->claim_error.text[0]) {
+		ack_with(m, m->posts, m->plan.n);
+		return;
+	}
+	asya_log(ASYA_LOG_ERROR, "payload_not_left", LOG_STR("id", m->env.id),
+		 LOG_C("error", m->claim_error.text));
+	if (m->claim_error.advice == ASYA_REJECT)
+		to_dead_letters(m, ASYA_STR("ClaimError"));
+	else
+		release(m, 1000);
+}
+
+static void on_claim_left(struct claim *c, const struct asya_error *err)
+{
+	struct message *m = c->user;
+
+	if (err)
+		m->claim_error = *err;
+	else
+		m->posts[c - m->claims].body = c->body;
+	if (--m->n_claims == 0)
+		posts_ready(m);
+}
+
+/* Payloads that their queue does not take stay in the bucket. */
+static void leave_payloads(struct message *m)
+{
+	struct sidecar *s = m->s;
+	size_t most = taken(s);
+
+	move_to(&s->settling, m);
+	m->claims = asya_arena_array(m->arena, struct claim, m->plan.n);
+	m->n_claims = 1; /* until all have begun */
+	for (size_t i = 0; i < m->plan.n; i++) {
+		struct claim *c = &m->claims[i];
+
+		if (m->posts[i].body.n <= most)
+			continue;
+		*c = (struct claim){
+			.claims = &s->claims, .arena = m->arena, .done = on_claim_left, .user = m};
+		if (claim_check(c, m->posts[i].body, &m->claim_error) == 0)
+			m->n_claims++;
+	}
+	if (--m->n_claims == 0)
+		posts_ready(m);
 }
 
 /* Sends what the plan says, and acks. */
@@ -213,7 +280,11 @@ static void carry_out(struct message *m, struct asya_str detail, int64_t delay_m
 					      .queued_us = retried ? m->delivery->queued_us : 0};
 	m->outcome = outcomes[m->plan.outcome];
 	record(m, detail, (int)m->plan.n - 1);
-	ack_with(m, posts, m->plan.n);
+	m->posts = posts;
+	if (m->s->config->claim_check)
+		leave_payloads(m);
+	else
+		ack_with(m, posts, m->plan.n);
 }
 
 /* ---- failures ---- */
@@ -438,7 +509,7 @@ static void invoke(struct message *m)
 	move_to(&s->invoking, m);
 	m->invoked_ns = asya_clock_mono_ns();
 	m->call = (struct call){.arena = m->arena,
-				.request = m->delivery->body,
+				.request = m->body,
 				.timeout_ms = s->config->timeout_ms,
 				.done = on_called};
 	runtime_invoke(s->runtime, &m->call);
@@ -491,20 +562,19 @@ static void keep(struct message *m)
 		last_actor(&m->env.route), m->env.id, ASYA_OBJECT_NAME_MAX);
 
 	move_to(&s->invoking, m);
-	if (s->s3) {
-		m->object = (struct asya_s3_op){
-			.key = key, .body = m->delivery->body, .done = on_object_kept};
-		s->s3_ops->put(s->s3, &m->object);
+	if (s->claims.s3) {
+		m->object =
+			(struct asya_s3_op){.key = key, .body = m->body, .done = on_object_kept};
+		s->claims.ops->put(s->claims.s3, &m->object);
 		return;
 	}
-	m->put =
-		(struct asya_file_put){.key = key, .body = m->delivery->body, .done = on_file_kept};
+	m->put = (struct asya_file_put){.key = key, .body = m->body, .done = on_file_kept};
 	asya_file_store_put(s->store, &m->put);
 }
 
 static bool keeps(const struct sidecar *s)
 {
-	return s->store || s->s3;
+	return s->store || (s->claims.s3 && s->actor.is_end);
 }
 
 /* ---- */
@@ -529,6 +599,52 @@ void flow_pump(struct sidecar *s)
 		release(asya_container_of(i, struct message, link), 0);
 }
 
+/* ---- payloads that were left behind ---- */
+
+static void claim_void(struct message *m, const struct asya_error *err)
+{
+	const struct asya_failure f = {.code = ASYA_STR("processing_error"),
+				       .type = ASYA_STR("ClaimError"),
+				       .message = asya_str_c(err->text)};
+
+	give_up(m, &f, NULL);
+}
+
+static void on_redeemed(struct claim *c, const struct asya_error *err)
+{
+	struct message *m = c->user;
+	struct sidecar *s = m->s;
+
+	if (err && err->advice == ASYA_REJECT) {
+		claim_void(m, err);
+		return;
+	}
+	if (err) {
+		asya_log(ASYA_LOG_ERROR, "payload_not_fetched", LOG_STR("id", m->env.id),
+			 LOG_C("error", err->text));
+		release(m, 1000);
+		return;
+	}
+	m->env = c->env;
+	m->body = c->body;
+	move_to(&s->waiting, m);
+	flow_pump(s);
+}
+
+static void fetch(struct message *m)
+{
+	struct asya_error err;
+	struct claim *c = asya_arena_new0(m->arena, struct claim);
+
+	*c = (struct claim){
+		.claims = &m->s->claims, .arena = m->arena, .done = on_redeemed, .user = m};
+	move_to(&m->s->settling, m);
+	if (claim_redeem(c, &m->env, &err))
+		claim_void(m, &err);
+}
+
+/* ---- */
+
 void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 {
 	struct sidecar *s = c->user;
@@ -541,6 +657,7 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 	*m = (struct message){.s = s,
 			      .arena = arena,
 			      .delivery = d,
+			      .body = d->body,
 			      .received_ns = asya_clock_mono_ns(),
 			      .received_us = asya_clock_wall_us(),
 			      .attempt = {.n = 1}};
@@ -556,6 +673,8 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 		release(m, 0);
 	else if (!parsed || asya_route_check(&s->actor, &m->env, &err))
 		refuse(m, &err, parsed);
+	else if (m->env.payload_ref.p && s->claims.s3)
+		fetch(m);
 	else
 		flow_pump(s);
 }

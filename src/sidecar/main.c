@@ -83,8 +83,8 @@ static void transport_closed(void *user)
 		runtime_close(s->runtime, nothing, NULL);
 	if (s->store)
 		asya_file_store_close(s->store, NULL, NULL);
-	if (s->s3)
-		s->s3_ops->close(s->s3, NULL, NULL);
+	if (s->claims.s3)
+		s->claims.ops->close(s->claims.s3, NULL, NULL);
 	if (s->http)
 		asya_http_server_close(s->http, NULL, NULL);
 	uv_close((uv_handle_t *)&s->tick, NULL);
@@ -215,6 +215,9 @@ static int check_names(const struct sidecar_config *c, struct asya_error *err)
 		return asya_error_set(err, ASYA_FATAL,
 				      "ASYA_RESULTS_DIR and ASYA_S3_BUCKET are both set: envelopes "
 				      "are kept in one place");
+	if (c->claim_check && !c->s3_bucket.n)
+		return asya_error_set(err, ASYA_FATAL,
+				      "ASYA_CLAIM_CHECK is true, so ASYA_S3_BUCKET must be set");
 	return 0;
 }
 
@@ -229,9 +232,11 @@ static int open_bucket(struct sidecar *s, struct asya_error *err)
 					  .secret = c->s3_secret,
 					  .get = from_environment};
 
-	s->concurrency = (unsigned)c->window_max;
-	s->s3_ops = asya_s3_load(c->module_dir.p, err);
-	if (!s->s3_ops || s->s3_ops->open(&s->s3, s->loop, &s3, err))
+	s->claims = (struct claims){.ops = asya_s3_load(c->module_dir.p, err),
+				    .bucket = c->s3_bucket,
+				    .prefix = c->claim_prefix,
+				    .max_bytes = (size_t)c->message_bytes};
+	if (!s->claims.ops || s->claims.ops->open(&s->claims.s3, s->loop, &s3, err))
 		return asya_error_wrap(err, "ASYA_S3_BUCKET");
 	return 0;
 }
@@ -246,12 +251,16 @@ static int open_handler(struct sidecar *s, struct asya_error *err)
 		.changed = on_runtime,
 		.user = s};
 
+	if (c->s3_bucket.n && open_bucket(s, err))
+		return -1;
+	if (c->s3_bucket.n && c->is_end) {
+		s->concurrency = (unsigned)c->window_max;
+		return 0;
+	}
 	if (c->results_dir.n) {
 		s->concurrency = (unsigned)c->window_max;
 		return asya_file_store_open(&s->store, s->loop, c->results_dir.p, err);
 	}
-	if (c->s3_bucket.n && c->is_end)
-		return open_bucket(s, err);
 	uv_timer_start(&s->grace, on_never_ready, (uint64_t)c->ready_timeout_ms, 0);
 	return runtime_open(&s->runtime, s->loop, &runtime, err);
 }

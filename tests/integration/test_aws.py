@@ -221,6 +221,57 @@ def test_missing_bucket_keeps_messages_in_their_queue(world):
     wait_until(lambda: len(world.kept("happy-asya/")) == 1, "the result")
 
 
+def claims(world, **more):
+    return dict(ASYA_S3_BUCKET=world.space, ASYA_S3_ENDPOINT=S3, ASYA_CLAIM_CHECK="true", **more)
+
+
+def test_payload_larger_than_the_queue_takes_the_way_through_the_bucket(world):
+    """The first handler makes 600,000 bytes of a few, the second one gets them, and so does the end."""
+    (world.folder / "handlers.py").write_text("def grow(p): return {'big': '\u00e9x' * 200000}\ndef check(p): return dict(p, n=len(p['big']))\n")
+    world.actor("one", "grow", **claims(world))
+    world.actor("two", "check", **claims(world))
+    world.end("happy-end")
+    world.send("one", envelope("x", ["one", "two"], {}, headers={"tenant": "t"}))
+    wait_until(lambda: world.kept("happy-asya/"), "a result")
+    (key,) = world.kept("happy-asya/")
+    kept = world.read(key)
+    assert kept["payload"] == {"big": "\u00e9x" * 200000, "n": 400000}
+    assert "payload_ref" not in kept and kept["headers"]["tenant"] == "t"
+    assert len(world.kept("asya-claims/")) == 2
+
+
+def test_payload_too_large_without_a_bucket_is_an_error_of_the_handler(world):
+    (world.folder / "handlers.py").write_text("def grow(p): return 'x' * 600000\n")
+    world.actor("one", "grow")
+    world.end("error-end")
+    world.send("one", envelope("x", ["one"], {"n": 1}))
+    wait_until(lambda: world.kept("error-asya/"), "an error")
+    (key,) = world.kept("error-asya/")
+    kept = world.read(key)
+    assert kept["payload"]["details"]["type"] == "InvalidResult"
+    assert kept["payload"]["original_payload"] == {"n": 1}
+
+
+def test_void_claims_go_to_error_end(world):
+    world.actor("one", "echo", **claims(world))
+    world.end("error-end")
+    s3("PUT", f"/{world.space}/asya-claims/changed", b'{"n": 2}')
+    s3("PUT", f"/{world.space}/secret", b'{"n": 2}')
+    right = "83ac4e2ab9ce5f0f26ea8ff35d80e4a6e8d07a8ddc9eb2c5c8a4d1dbf6c0c7ec"
+    refs = {"hash": {"url": f"s3://{world.space}/asya-claims/changed", "size": 8, "sha256": right},
+            "size": {"url": f"s3://{world.space}/asya-claims/changed", "size": 7, "sha256": right},
+            "gone": {"url": f"s3://{world.space}/asya-claims/gone", "size": 8, "sha256": right},
+            "prefix": {"url": f"s3://{world.space}/secret", "size": 8, "sha256": right},
+            "bucket": {"url": "s3://other/asya-claims/changed", "size": 8, "sha256": right},
+            "shape": {"url": 1}}
+    world.send("one", *({"id": i, "route": {"actors": ["one"], "current": 0}, "payload_ref": r} for i, r in refs.items()))
+    wait_until(lambda: len(world.kept("error-asya/")) == len(refs), "the errors")
+    for key in world.kept("error-asya/"):
+        kept = world.read(key)
+        assert kept["payload"]["details"]["type"] == "ClaimError", kept
+        assert kept["payload"]["original_payload_ref"] == refs[kept["id"]]
+
+
 def test_bad_settings_are_named(world):
     p = subprocess.run([SIDECAR], capture_output=True, text=True, timeout=30, env=dict(
         os.environ, ASYA_ACTOR_NAME="a", ASYA_TRANSPORT="sqs", ASYA_SQS_ENDPOINT="not a url"))
@@ -228,3 +279,21 @@ def test_bad_settings_are_named(world):
     p = subprocess.run([SIDECAR], capture_output=True, text=True, timeout=30, env=dict(
         os.environ, ASYA_ACTOR_NAME="a", ASYA_TRANSPORT="sqs", ASYA_MODULE_DIR="/nowhere"))
     assert p.returncode == 2 and "asya-aws.so" in p.stderr and "ASYA_MODULE_DIR" in p.stderr
+
+
+def test_fifo_queues_swallow_no_retry_and_no_second_visit(world):
+    (world.folder / "handlers.py").write_text('''import os
+def flaky(p):
+    with open(p["path"], "a") as f: f.write("x")
+    if os.path.getsize(p["path"]) < 3: raise TimeoutError("not yet")
+    return p
+''')
+    policy = {"policies": {"p": {"maxAttempts": 5, "backoff": "constant", "initialDelay": "1s"}}, "rules": [{"errors": ["TimeoutError"], "policy": "p"}]}
+    world.actor("one", "flaky", ASYA_SQS_FIFO="true", ASYA_RESILIENCY=json.dumps(policy))
+    world.end("happy-end", ASYA_SQS_FIFO="true")
+    queue = world.queue("one") + ".fifo"
+    wait_until(lambda: any(u.endswith("/" + queue) for u in sqs("ListQueues", QueueNamePrefix=queue).get("QueueUrls", [])), "the queue")
+    sqs("SendMessage", QueueUrl=sqs("GetQueueUrl", QueueName=queue)["QueueUrl"], MessageGroupId="g", MessageDeduplicationId="d",
+        MessageBody=json.dumps(envelope("x", ["one", "one"], {"path": str(world.folder / "count")}, headers={"tenant": "t"})))
+    wait_until(lambda: world.kept("happy-asya/"), "the result")
+    assert (world.folder / "count").read_text() == "xxxx"  # two failures, then both visits
