@@ -96,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     # /sqs/HOW/: throttle: every action is refused once; entry: the fourth of ten entries fails once, and none may come
     # twice but that one; refuse: no post is taken; small: MaximumMessageSize is 1024; none: there is no queue; hiccup:
-    # two receives fail; void: no receipt is valid.
+    # two receives fail; late: the first message comes after 1.5 s; void: no receipt is valid.
     def sqs(self, how, body):
         action = self.headers["X-Amz-Target"].split(".")[1]
         asked = json.loads(body)
@@ -112,6 +112,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif action == "ReceiveMessage":
             if how == "hiccup" and n <= 2:
                 self.fault("InternalFailure", 500)
+            elif how == "late" and n == 1:
+                time.sleep(1.5)
+                self.json({"Messages": [{"Body": "hello", "ReceiptHandle": "r"}]})
             elif n == (3 if how == "hiccup" else 1):
                 self.json({"Messages": [{"Body": "hello", "ReceiptHandle": "r", "Attributes": {"ApproximateReceiveCount": "1"}}]})
             else:

@@ -165,6 +165,17 @@ static void lease_that_ended_while_the_process_stood_still_is_stale_and_posts_no
 		ASYA_STALE);
 }
 
+static void lease_begins_with_the_message_and_not_with_the_poll_that_waited_for_it(void **state)
+{
+	struct fixture *f = *state;
+	struct test_taker k;
+
+	open_to(f, "late", true); /* after 1.5 s; the lease is 1 s */
+	test_take(&k, f->t, "x", false, 1);
+	test_take_wait(&f->loop, &k, 1);
+	assert_int_equal(test_end(&f->loop, f->t, k.got[0], ASYA_ACK, 0), ASYA_SETTLED);
+}
+
 static int set_up(void **state)
 {
 	struct fixture *f = asya_new0(struct fixture);
@@ -197,6 +208,7 @@ int main(void)
 		T(message_over_the_limit_of_its_queue_is_refused_and_one_at_the_limit_goes),
 		T(missing_queue_is_reported_where_it_must_not_be_made),
 		T(server_that_comes_back_is_used_again),
+		T(lease_begins_with_the_message_and_not_with_the_poll_that_waited_for_it),
 		T(receipt_that_is_void_at_the_delete_is_stale),
 		T(lease_that_ended_while_the_process_stood_still_is_stale_and_posts_nothing),
 	};

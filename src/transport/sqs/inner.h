@@ -158,6 +158,8 @@ struct sqs {
 	uv_timer_t tick;           /* at once */
 	uv_timer_t again;          /* what waits for its time */
 	uv_timer_t beat;
+	uv_prepare_t turn;
+	int64_t turn_ms; /* when the loop last began to wait, monotonic */
 	unsigned n_calls, n_items, n_settles, n_stats;
 	uint64_t salt;
 	bool closing, releasing, ending;

@@ -73,11 +73,15 @@ static void fill(struct sqs_delivery *d, yyjson_val *message)
 	d->base.queued_us = ours ? ours : sent_ms * 1000;
 }
 
+/* The lease began when the service took the message, somewhere in a long poll; its answer was not
+ * there yet when the loop last began to wait. So a process that stood still since then does not
+ * take its lease for longer than it is. */
 static void deliver(struct sqs_poll *p, yyjson_val *message)
 {
 	struct sqs_consumer *c = p->consumer;
 	struct sqs_queue *q = c->queue;
 	struct asya_str receipt = sqs_member(message, "ReceiptHandle");
+	int64_t taken_ms = p->sent_ms > c->sqs->turn_ms ? p->sent_ms : c->sqs->turn_ms;
 	int64_t early_us = number(attribute(message, "asya-not-before-us")) - asya_clock_wall_us();
 	struct sqs_delivery *d;
 	size_t n;
@@ -97,8 +101,8 @@ static void deliver(struct sqs_poll *p, yyjson_val *message)
 				   .queue = q,
 				   .body = body,
 				   .receipt = asya_strndup(receipt.p, receipt.n),
-				   .received_ms = p->sent_ms,
-				   .lease_ms = p->sent_ms + c->sqs->visibility_s * 1000};
+				   .received_ms = taken_ms,
+				   .lease_ms = taken_ms + c->sqs->visibility_s * 1000};
 	d->base.body = (struct asya_str){body, n};
 	fill(d, message);
 	c->out++;

@@ -33,12 +33,13 @@ static void on_handle_closed(uv_handle_t *h)
 static void on_client_closed(void *user)
 {
 	struct sqs *s = user;
-	uv_timer_t *const timers[] = {&s->tick, &s->again, &s->beat};
+	uv_handle_t *const handles[] = {(uv_handle_t *)&s->tick, (uv_handle_t *)&s->again,
+					(uv_handle_t *)&s->beat, (uv_handle_t *)&s->turn};
 
-	s->handles = ASYA_ARRAY_SIZE(timers);
-	for (size_t i = 0; i < ASYA_ARRAY_SIZE(timers); i++) {
-		timers[i]->data = s;
-		uv_close((uv_handle_t *)timers[i], on_handle_closed);
+	s->handles = ASYA_ARRAY_SIZE(handles);
+	for (size_t i = 0; i < ASYA_ARRAY_SIZE(handles); i++) {
+		handles[i]->data = s;
+		uv_close(handles[i], on_handle_closed);
 	}
 }
 
@@ -127,6 +128,11 @@ static void on_again(uv_timer_t *t)
 static void on_beat(uv_timer_t *t)
 {
 	sqs_beat(asya_container_of(t, struct sqs, beat));
+}
+
+static void on_turn(uv_prepare_t *h)
+{
+	asya_container_of(h, struct sqs, turn)->turn_ms = asya_clock_mono_ms();
 }
 
 /* ---- the port ---- */
@@ -236,6 +242,8 @@ int asya_sqs_open(struct asya_transport **ret, uv_loop_t *loop, const struct asy
 	uv_timer_init(loop, &s->tick);
 	uv_timer_init(loop, &s->again);
 	uv_timer_init(loop, &s->beat);
+	uv_prepare_init(loop, &s->turn);
+	uv_prepare_start(&s->turn, on_turn);
 	beat_ms = beat_ms < BEAT_MIN_MS ? BEAT_MIN_MS : beat_ms;
 	uv_timer_start(&s->beat, on_beat, (uint64_t)beat_ms, (uint64_t)beat_ms);
 	*ret = &s->base;
