@@ -60,9 +60,10 @@ class World:
         return p
 
     def sidecar(self, actor, **env):
-        return self.start([SIDECAR], ASYA_ACTOR_NAME=actor, ASYA_TRANSPORT="sqs", ASYA_SQS_ENDPOINT=SQS, ASYA_NAMESPACE=self.space,
-                          AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", ASYA_METRICS_ADDR="127.0.0.1:0", ASYA_SQS_WAIT_TIME_SECONDS="1",
-                          ASYA_SOCKET_DIR=str(self.folder / actor), **env)
+        settings = dict(ASYA_ACTOR_NAME=actor, ASYA_TRANSPORT="sqs", ASYA_SQS_ENDPOINT=SQS, ASYA_NAMESPACE=self.space,
+                        AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", ASYA_METRICS_ADDR="127.0.0.1:0",
+                        ASYA_SQS_WAIT_TIME_SECONDS="1", ASYA_SOCKET_DIR=str(self.folder / actor))
+        return self.start([SIDECAR], **dict(settings, **env))
 
     def actor(self, name, handler, workers=1, **env):
         (self.folder / name).mkdir(exist_ok=True)
@@ -297,3 +298,28 @@ def flaky(p):
         MessageBody=json.dumps(envelope("x", ["one", "one"], {"path": str(world.folder / "count")}, headers={"tenant": "t"})))
     wait_until(lambda: world.kept("happy-asya/"), "the result")
     assert (world.folder / "count").read_text() == "xxxx"  # two failures, then both visits
+
+
+def test_server_that_was_away_is_used_again_and_its_queues_are_made_again(world):
+    """Its queues are in its memory: they are gone with it."""
+    def server(port=""):
+        p = subprocess.Popen([os.path.join(ROOT, "tests", "brokers", "elasticmq")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=dict(os.environ, ASYA_ELASTICMQ_PORT=port))
+        return p, p.stdout.readline().strip()
+
+    first, url = server()
+    sidecar = world.sidecar("happy-end", ASYA_IS_END_ACTOR="true", ASYA_S3_BUCKET=world.space, ASYA_S3_ENDPOINT=S3, ASYA_SQS_ENDPOINT=url)
+    wait_until(lambda: '"consuming"' in world.said(), "the queue")
+    first.stdin.close()
+    first.wait()
+    wait_until(lambda: "queue_unavailable" in world.said(), "the report")
+    second, again = server(url.rsplit(":", 1)[1])
+    try:
+        assert again == url
+        wait_until(lambda: world.said().count('"consuming"') == 2, "the queue, once more")
+        assert sidecar.poll() is None
+        sidecar.terminate()
+        assert sidecar.wait(40) == 0
+    finally:
+        second.stdin.close()
+        second.wait()

@@ -195,7 +195,7 @@ static bool create_wanted(const struct sqs_queue *q)
 
 static void on_url(struct sqs_call *call, yyjson_val *root, const struct sqs_fault *fault)
 {
-	struct sqs_queue *q = call->user;
+	struct sqs_queue *q = call->user, *dead;
 	struct asya_error err;
 
 	if (!fault) {
@@ -215,7 +215,9 @@ static void on_url(struct sqs_call *call, yyjson_val *root, const struct sqs_fau
 	} else {
 		q->dead_letters =
 			(struct sqs_wait){.create = true, .done = on_dead_letters, .user = q};
-		sqs_queue_want(sqs_queue_at(q->sqs, q->actor, true), &q->dead_letters);
+		dead = sqs_queue_at(q->sqs, q->actor, true);
+		sqs_queue_lost(dead); /* what took this one may have taken both */
+		sqs_queue_want(dead, &q->dead_letters);
 	}
 }
 
