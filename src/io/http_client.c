@@ -22,6 +22,7 @@ enum {
 	ANSWER_BYTES = 1 << 20,
 	HEADER_BYTES = 64 << 10,
 	SPARE_MAX = 16,
+	UPLOAD_BYTES = 16 << 10, /* libcurl's 64 KiB are kept for each of many connections */
 };
 
 /* A request from the time it has a connection's place until its `done` has returned. */
@@ -279,6 +280,7 @@ static void start(struct asya_http_client *c, struct asya_http_request *r)
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BYTES);
 	if (!c->proxy)
 		curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
 	set_tls(t);

@@ -14,7 +14,8 @@
 
 extern char **environ;
 
-enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2 };
+/* PUTS: messages of an end actor that are being kept in a bucket, or wait for a connection. */
+enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2, PUTS = 128 };
 
 /* ---- pages ---- */
 
@@ -254,7 +255,7 @@ static int open_handler(struct sidecar *s, struct asya_error *err)
 	if (c->s3_bucket.n && open_bucket(s, err))
 		return -1;
 	if (c->s3_bucket.n && c->is_end) {
-		s->concurrency = (unsigned)c->window_max;
+		s->concurrency = c->window_max < PUTS ? (unsigned)c->window_max : PUTS;
 		return 0;
 	}
 	if (c->results_dir.n) {

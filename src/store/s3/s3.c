@@ -8,7 +8,7 @@
 
 #include <ctype.h>
 
-enum { TRIES = 5, FIRST_MS = 100, AGAIN_MS = 50, TIMEOUT_MS = 30000 };
+enum { TRIES = 5, FIRST_MS = 100, AGAIN_MS = 50, TIMEOUT_MS = 30000, CONNECTIONS = 32 };
 
 struct request {
 	struct asya_link link; /* in `later` */
@@ -213,6 +213,7 @@ static int open_store(struct asya_s3 **ret, uv_loop_t *loop, const struct asya_s
 	_cleanup_(asya_freep) char *endpoint = NULL;
 	struct asya_aws_client_config client = {.service = "s3",
 						.region = c->region,
+						.connections = CONNECTIONS,
 						.ca_file = c->ca_file,
 						.keys = {c->access, c->secret, ASYA_STR_NONE},
 						.get = c->get,
