@@ -262,6 +262,8 @@ void sqs_beat(struct sqs *s)
 {
 	int64_t now = asya_clock_mono_ms(), third = s->visibility_s * 1000 / 3;
 
+	if (s->releasing)
+		return;
 	for (struct asya_link *i = s->held.next; i != &s->held; i = i->next) {
 		struct sqs_delivery *d = asya_container_of(i, struct sqs_delivery, held);
 

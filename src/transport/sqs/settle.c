@@ -35,12 +35,14 @@ static void on_verdict(struct sqs_item *i, const struct sqs_fault *fault)
 	struct sqs_settling *g = i->user;
 
 	asya_failpoint("sqs.acked");
-	if (!fault)
+	if (!fault) {
 		finish(g, ASYA_SETTLED, NULL);
-	else if (receipt_is_void(fault))
+	} else if (receipt_is_void(fault)) {
 		finish(g, ASYA_STALE, NULL);
-	else
+	} else {
+		sqs_delivery_of(g->op->delivery)->settling = false;
 		finish(g, ASYA_SETTLE_FAILED, &fault->err);
+	}
 }
 
 void sqs_settle_verdict(struct sqs_settling *g)
@@ -59,6 +61,7 @@ void sqs_settle_verdict(struct sqs_settling *g)
 		finish(g, ASYA_STALE, NULL);
 		return;
 	}
+	d->settling = true; /* no heartbeat any more */
 	i = sqs_item_new(d->queue, ack ? SQS_DELETE : SQS_CHANGE, on_verdict, g);
 	i->receipt = asya_strdup(d->receipt);
 	i->visibility_s = (op->delay_ms + 999) / 1000;

@@ -72,9 +72,9 @@ static void close_step(struct sqs *s)
 {
 	if (s->ending || s->n_settles || s->n_stats)
 		return;
-	if (!s->releasing)
+	if (!s->releasing && !s->n_items) /* heartbeats under way would hide them again */
 		give_back_all(s);
-	if (s->n_items || s->n_calls)
+	if (!s->releasing || s->n_items || s->n_calls)
 		return;
 	s->ending = true;
 	asya_aws_client_close(s->client, on_client_closed, s);
