@@ -102,6 +102,16 @@ void asya_sha256_end(struct asya_sha256 *h, unsigned char out[ASYA_SHA256_BYTES]
 	}
 }
 
+char *asya_sha256_hex_write(char out[ASYA_SHA256_HEX], const unsigned char sum[ASYA_SHA256_BYTES])
+{
+	for (size_t i = 0; i < ASYA_SHA256_BYTES; i++) {
+		out[2 * i] = "0123456789abcdef"[sum[i] >> 4];
+		out[2 * i + 1] = "0123456789abcdef"[sum[i] & 15];
+	}
+	out[2 * ASYA_SHA256_BYTES] = '\0';
+	return out;
+}
+
 char *asya_sha256_hex(char out[ASYA_SHA256_HEX], struct asya_str s)
 {
 	unsigned char sum[ASYA_SHA256_BYTES];
@@ -110,10 +120,36 @@ char *asya_sha256_hex(char out[ASYA_SHA256_HEX], struct asya_str s)
 	asya_sha256_init(&h);
 	asya_sha256_add(&h, s.p, s.n);
 	asya_sha256_end(&h, sum);
-	for (size_t i = 0; i < sizeof(sum); i++) {
-		out[2 * i] = "0123456789abcdef"[sum[i] >> 4];
-		out[2 * i + 1] = "0123456789abcdef"[sum[i] & 15];
+	return asya_sha256_hex_write(out, sum);
+}
+
+static void hmac_pass(unsigned char out[ASYA_SHA256_BYTES], const unsigned char key[BLOCK],
+		      unsigned char with, const void *p, size_t n)
+{
+	unsigned char pad[BLOCK];
+	struct asya_sha256 h;
+
+	for (int i = 0; i < BLOCK; i++)
+		pad[i] = key[i] ^ with;
+	asya_sha256_init(&h);
+	asya_sha256_add(&h, pad, BLOCK);
+	asya_sha256_add(&h, p, n);
+	asya_sha256_end(&h, out);
+}
+
+void asya_hmac_sha256(unsigned char out[ASYA_SHA256_BYTES], struct asya_str key,
+		      struct asya_str text)
+{
+	unsigned char block[BLOCK] = {0}, inner[ASYA_SHA256_BYTES];
+	struct asya_sha256 h;
+
+	if (key.n > BLOCK) {
+		asya_sha256_init(&h);
+		asya_sha256_add(&h, key.p, key.n);
+		asya_sha256_end(&h, block);
+	} else if (key.n) {
+		memcpy(block, key.p, key.n);
 	}
-	out[2 * sizeof(sum)] = '\0';
-	return out;
+	hmac_pass(inner, block, 0x36, text.p, text.n);
+	hmac_pass(out, block, 0x5c, inner, sizeof(inner));
 }

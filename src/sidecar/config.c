@@ -15,8 +15,9 @@ const struct asya_setting sidecar_settings[] = {
 	 .help = "Name of the actor whose queue is consumed: a DNS label that does not end in "
 		 "-dlq."},
 	{"ASYA_TRANSPORT", ROW(STRING, transport), .fallback = "local",
-	 .help = "Queue system: local (a directory on this machine), rabbitmq, or mem (this "
-		 "process only, for trying)."},
+	 .help = "Queue system: local (a directory on this machine), rabbitmq, sqs (Amazon SQS and "
+		 "what "
+		 "speaks like it), or mem (this process only, for trying)."},
 	{"ASYA_ACTOR_HAPPY_END", ROW(STRING, happy_end), .fallback = "happy-end",
 	 .help = "Actor that gets envelopes at the end of their route."},
 	{"ASYA_ACTOR_ERROR_END", ROW(STRING, error_end), .fallback = "error-end",
@@ -30,6 +31,28 @@ const struct asya_setting sidecar_settings[] = {
 	 .help = "What the names of kept envelopes begin with."},
 	{"ASYA_S3_ERRORS_PREFIX", ROW(STRING, errors_prefix), .fallback = "error-asya/",
 	 .help = "The same at error-end."},
+	{"ASYA_S3_BUCKET", ROW(STRING, s3_bucket),
+	 .help = "For an end actor: keep envelopes as objects in this bucket, with no runtime. For "
+		 "every actor: fetch payloads that were left there by a claim check."},
+	{"ASYA_CLAIM_CHECK", ROW(BOOL, claim_check), .fallback = "false",
+	 .help = "Leave payloads in the bucket whose messages are larger than the queue takes, and "
+		 "send payload_ref in their place. Every actor that may get such a message needs "
+		 "the bucket, and objects must live longer than messages and dead letters."},
+	{"ASYA_CLAIM_PREFIX", ROW(STRING, claim_prefix), .fallback = "asya-claims/",
+	 .help = "What the names of such objects begin with; no others are fetched."},
+	{"ASYA_S3_ENDPOINT", ROW(STRING, s3_endpoint),
+	 .help = "URL of the object store; unset: Amazon S3 of AWS_REGION."},
+	{"ASYA_S3_VIRTUAL_HOST", ROW(BOOL, s3_virtual), .fallback = "false",
+	 .help = "Ask that endpoint at BUCKET.HOST in place of HOST/BUCKET."},
+	{"ASYA_S3_ACCESS_KEY", ROW(STRING, s3_access),
+	 .help = "Key of the bucket; unset: found where the AWS SDKs find it."},
+	{"ASYA_S3_SECRET_KEY", ROW(STRING, s3_secret), .flags = ASYA_SETTING_SECRET,
+	 .help = "Its secret."},
+	{"AWS_REGION", ROW(STRING, s3_region), .fallback = "us-east-1",
+	 .help = "Region of the bucket."},
+	{"ASYA_MODULE_DIR", ROW(STRING, module_dir),
+	 .help = "Directory of asya-aws.so, which is loaded for S3 and SQS; unset: beside the "
+		 "program, then where it was installed."},
 	{"ASYA_SOCKET_DIR", ROW(STRING, socket_dir), .fallback = "/var/run/asya",
 	 .help = "Directory of the runtime's socket and readiness file."},
 	{"ASYA_RUNTIME_TIMEOUT", ROW(DURATION, timeout_ms), .fallback = "5m", .min = 1,
@@ -134,6 +157,24 @@ static void check_end(const struct sidecar_config *c, struct asya_buf *wrong)
 	}
 }
 
+static void check_bucket(const struct sidecar_config *c, struct asya_buf *wrong)
+{
+	struct asya_error err;
+
+	if (c->s3_bucket.n && c->results_dir.n) {
+		asya_error_set(
+			&err, ASYA_FATAL,
+			"ASYA_RESULTS_DIR and ASYA_S3_BUCKET are both set: envelopes are kept "
+			"in one place");
+		complain(wrong, &err);
+	}
+	if (c->claim_check && !c->s3_bucket.n) {
+		asya_error_set(&err, ASYA_FATAL,
+			       "ASYA_CLAIM_CHECK is true, so ASYA_S3_BUCKET must be set");
+		complain(wrong, &err);
+	}
+}
+
 static bool is_path(struct asya_str s)
 {
 	for (const char *p = s.p, *slash; s.p && (slash = strchr(p, '/')); p = slash + 1) {
@@ -219,6 +260,7 @@ int sidecar_config_load(struct sidecar_config *c, struct asya_resiliency *resili
 		complain(wrong, &err);
 	check_names(c, wrong);
 	check_end(c, wrong);
+	check_bucket(c, wrong);
 	check_prefixes(c, wrong);
 	if (c->resiliency.n && asya_resiliency_parse_json(resiliency, arena, c->resiliency, &err)) {
 		asya_error_wrap(&err, "ASYA_RESILIENCY");

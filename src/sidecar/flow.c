@@ -11,7 +11,7 @@
  * the first two goes through one settlement, whose posts are durable before the ack. While
  *draining, what waits is released, and so is what a dying runtime leaves behind.
  */
-#include "sidecar/sidecar.h"
+#include "sidecar/message.h"
 
 #include "base/clock.h"
 #include "base/failpoint.h"
@@ -24,23 +24,6 @@
 #include "core/window.h"
 
 enum { AGAIN_FIRST_MS = 100, AGAIN_MAX_MS = 5000, MRO_MAX = 64 };
-
-struct message {
-	struct asya_link link; /* waiting, invoking, settling or again */
-	struct sidecar *s;
-	struct asya_arena *arena;
-	struct asya_delivery *delivery;
-	struct asya_envelope env;
-	struct asya_attempt attempt;
-	struct asya_plan plan;
-	struct call call;
-	struct asya_file_put put;
-	struct asya_settle settle;
-	struct asya_hop hop;
-	struct asya_str outcome;
-	int64_t received_ns, received_us, settle_ns;
-	int64_t again_at_ms, again_ms;
-};
 
 static const struct asya_str outcomes[] = {
 	[ASYA_OUTCOME_ROUTED] = ASYA_STR("routed"),   [ASYA_OUTCOME_DONE] = ASYA_STR("done"),
@@ -57,7 +40,7 @@ static void message_free(struct message *m)
 	asya_arena_free(m->arena);
 }
 
-static void move_to(struct asya_link *list, struct message *m)
+void flow_move_to(struct asya_link *list, struct message *m)
 {
 	asya_list_remove(&m->link);
 	asya_list_add_tail(list, &m->link);
@@ -79,7 +62,11 @@ static void on_settled(struct asya_settle *op, enum asya_settled outcome,
 
 static void settle_now(struct message *m)
 {
-	move_to(&m->s->settling, m);
+	if (m->s->ended) { /* cut short: closing the transport has given it back */
+		message_free(m);
+		return;
+	}
+	flow_move_to(&m->s->settling, m);
 	m->settle_ns = asya_clock_mono_ns();
 	m->hop.settled_us = asya_clock_wall_us();
 	asya_failpoint("settle.before");
@@ -94,7 +81,7 @@ static void settle_later(struct message *m, const struct asya_error *err)
 	m->again_at_ms = asya_clock_mono_ms() + m->again_ms;
 	asya_log(ASYA_LOG_WARNING, "settle_failed", LOG_STR("id", m->env.id),
 		 LOG_C("error", err->text), LOG_INT("again_in_ms", m->again_ms));
-	move_to(&m->s->again, m);
+	flow_move_to(&m->s->again, m);
 }
 
 static void count_settled(struct message *m)
@@ -137,7 +124,7 @@ static void on_settled(struct asya_settle *op, enum asya_settled outcome,
 		flow_pump(s);
 }
 
-static void release(struct message *m, int64_t delay_ms)
+void flow_release(struct message *m, int64_t delay_ms)
 {
 	m->outcome = ASYA_STR("released");
 	m->settle = (struct asya_settle){.delivery = m->delivery,
@@ -160,7 +147,7 @@ static void record(struct message *m, struct asya_str detail, int live)
 				   .live = live};
 }
 
-static void ack_with(struct message *m, const struct asya_post *posts, size_t n)
+void flow_ack_with(struct message *m, const struct asya_post *posts, size_t n)
 {
 	m->settle = (struct asya_settle){.delivery = m->delivery,
 					 .verdict = ASYA_ACK,
@@ -172,7 +159,7 @@ static void ack_with(struct message *m, const struct asya_post *posts, size_t n)
 }
 
 /* Into this actor's own dead letters, byte for byte. */
-static void to_dead_letters(struct message *m, struct asya_str why)
+void flow_to_dead_letters(struct message *m, struct asya_str why)
 {
 	struct asya_post *p = asya_arena_new0(m->arena, struct asya_post);
 
@@ -184,13 +171,16 @@ static void to_dead_letters(struct message *m, struct asya_str why)
 	record(m, why, -1);
 	asya_log(ASYA_LOG_ERROR, "dead_letter", LOG_STR("id", m->env.id), LOG_STR("why", why));
 	meter_failed(m->s->meter, ASYA_STR("dead_letter"));
-	ack_with(m, p, 1);
+	flow_ack_with(m, p, 1);
 }
 
 static bool plan_fits(const struct message *m)
 {
+	const struct sidecar *s = m->s;
+	size_t most = s->config->claim_check ? s->limits.message_bytes : flow_taken(s);
+
 	for (size_t i = 0; i < m->plan.n; i++)
-		if (m->plan.sends[i].body.n > m->s->limits.message_bytes)
+		if (m->plan.sends[i].body.n > most)
 			return false;
 	return true;
 }
@@ -208,7 +198,11 @@ static void carry_out(struct message *m, struct asya_str detail, int64_t delay_m
 					      .queued_us = retried ? m->delivery->queued_us : 0};
 	m->outcome = outcomes[m->plan.outcome];
 	record(m, detail, (int)m->plan.n - 1);
-	ack_with(m, posts, m->plan.n);
+	m->posts = posts;
+	if (m->s->config->claim_check)
+		flow_leave_payloads(m);
+	else
+		flow_ack_with(m, posts, m->plan.n);
 }
 
 /* ---- failures ---- */
@@ -243,8 +237,8 @@ static const struct asya_retry_policy *policy_for(struct message *m, const struc
 	return found || !crash ? found : &m->s->crash_policy;
 }
 
-static void give_up(struct message *m, const struct asya_failure *f,
-		    const struct asya_retry_policy *policy)
+void flow_give_up(struct message *m, const struct asya_failure *f,
+		  const struct asya_retry_policy *policy)
 {
 	struct sidecar *s = m->s;
 
@@ -257,7 +251,7 @@ static void give_up(struct message *m, const struct asya_failure *f,
 		asya_route_divert(&m->plan, m->arena, &m->env, f, policy->exhausted_actors,
 				  policy->n_exhausted_actors);
 	if (s->actor.is_end || !plan_fits(m))
-		to_dead_letters(m, f->type.n ? f->type : f->code);
+		flow_to_dead_letters(m, f->type.n ? f->type : f->code);
 	else
 		carry_out(m, f->type.n ? f->type : f->code, 0);
 }
@@ -277,7 +271,7 @@ static void fail_deadline(struct message *m)
 								    "the deadline %.*s has passed",
 								    ASYA_STR_ARG(m->env.deadline))};
 
-	give_up(m, &f, NULL);
+	flow_give_up(m, &f, NULL);
 }
 
 /* An attempt has failed: again by its policy, or not. */
@@ -289,7 +283,7 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 	since = since ? since : m->received_us;
 	if (!asya_retry_decide(policy, m->attempt.n, (now - since) / 1000,
 			       (double)rand() / ((double)RAND_MAX + 1), &delay_ms)) {
-		give_up(m, f, policy);
+		flow_give_up(m, f, policy);
 		return;
 	}
 	if (deadline_within(m, delay_ms)) {
@@ -298,7 +292,7 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 	}
 	asya_route_retry(&m->plan, m->arena, &m->s->actor, &m->env, m->attempt.n + 1, since);
 	if (!plan_fits(m)) {
-		give_up(m, f, policy);
+		flow_give_up(m, f, policy);
 		return;
 	}
 	asya_log(ASYA_LOG_INFO, "message_retried", LOG_STR("id", m->env.id),
@@ -323,7 +317,7 @@ static void refuse(struct message *m, const struct asya_error *err, bool parsed)
 		m->env.id = asya_arena_str(m->arena, asya_str_c(hex));
 	}
 	if (parsed) {
-		give_up(m, &f, NULL);
+		flow_give_up(m, &f, NULL);
 		return;
 	}
 	asya_log(ASYA_LOG_ERROR, "message_refused", LOG_STR("id", m->env.id),
@@ -331,7 +325,7 @@ static void refuse(struct message *m, const struct asya_error *err, bool parsed)
 	meter_failed(s->meter, ASYA_STR("parse_error"));
 	asya_route_poison(&m->plan, m->arena, &s->actor, m->env.id, m->delivery->body, &f);
 	if (asya_str_eq(s->actor.name, s->actor.error_end) || !plan_fits(m))
-		to_dead_letters(m, f.type);
+		flow_to_dead_letters(m, f.type);
 	else
 		carry_out(m, f.type, 0);
 }
@@ -352,9 +346,10 @@ static void answered(struct message *m)
 	if (asya_route_decide(&m->plan, m->arena, &s->actor, &m->env, reply->items, reply->n,
 			      &s->limits, &err) ||
 	    (!plan_fits(m) &&
-	     asya_error_set(&err, ASYA_REJECT,
-			    "a message of the handler's would be larger than %zu bytes",
-			    s->limits.message_bytes))) {
+	     asya_error_set(
+		     &err, ASYA_REJECT,
+		     "a message of the handler's would be larger than ASYA_MAX_MESSAGE_BYTES "
+		     "or what the queue takes"))) {
 		const struct asya_failure f = {.code = ASYA_STR("processing_error"),
 					       .type = ASYA_STR("InvalidResult"),
 					       .message = asya_str_c(err.text)};
@@ -389,7 +384,7 @@ static void lost(struct message *m, bool invalid)
 		.message = asya_str_c(m->call.why)};
 
 	if (m->s->draining && !invalid) {
-		release(m, 0);
+		flow_release(m, 0);
 		return;
 	}
 	meter_runtime_error(m->s->meter, f.type);
@@ -410,9 +405,9 @@ static void learn(struct sidecar *s, int64_t took_ns)
 static void wait_again(struct message *m)
 {
 	if (m->s->draining)
-		release(m, 0);
+		flow_release(m, 0);
 	else
-		move_to(m->s->waiting.next, m);
+		flow_move_to(m->s->waiting.next, m);
 }
 
 static void on_called(struct call *call, enum call_result result)
@@ -450,9 +445,9 @@ static void invoke(struct message *m)
 {
 	struct sidecar *s = m->s;
 
-	move_to(&s->invoking, m);
+	flow_move_to(&s->invoking, m);
 	m->call = (struct call){.arena = m->arena,
-				.request = m->delivery->body,
+				.request = m->body,
 				.timeout_ms = s->config->timeout_ms,
 				.done = on_called};
 	runtime_invoke(s->runtime, &m->call);
@@ -467,25 +462,36 @@ static struct asya_str last_actor(const struct asya_route *r)
 	return r->actors[r->current < r->n ? r->current : r->n - 1];
 }
 
-static void on_kept(struct asya_file_put *put, int status, const struct asya_error *err)
+static void kept(struct message *m, struct asya_str key, const struct asya_error *err)
 {
-	struct message *m = asya_container_of(put, struct message, put);
 	struct sidecar *s = m->s;
 
 	if (s->ended) {
 		message_free(m);
 		return;
 	}
-	if (status) {
+	if (err) {
 		asya_log(ASYA_LOG_ERROR, "not_kept", LOG_STR("id", m->env.id),
 			 LOG_C("error", err->text));
 		meter_failed(s->meter, ASYA_STR("store"));
-		release(m, 1000);
+		flow_release(m, 1000);
 		return;
 	}
 	m->outcome = outcomes[ASYA_OUTCOME_FINAL];
-	record(m, put->key, -1);
-	ack_with(m, NULL, 0);
+	record(m, key, -1);
+	flow_ack_with(m, NULL, 0);
+}
+
+static void on_file_kept(struct asya_file_put *put, int status, const struct asya_error *err)
+{
+	kept(asya_container_of(put, struct message, put), put->key, status ? err : NULL);
+}
+
+static void on_object_kept(struct asya_s3_op *op, int status, struct asya_buf *body,
+			   const struct asya_error *err)
+{
+	(void)body;
+	kept(asya_container_of(op, struct message, object), op->key, status ? err : NULL);
 }
 
 static void keep(struct message *m)
@@ -493,15 +499,24 @@ static void keep(struct message *m)
 	struct sidecar *s = m->s;
 	bool errors = asya_str_eq(s->actor.name, s->actor.error_end);
 	int64_t when = m->delivery->queued_us ? m->delivery->queued_us : m->received_us;
+	struct asya_str key = asya_object_key(
+		m->arena, errors ? s->config->errors_prefix : s->config->results_prefix, when,
+		last_actor(&m->env.route), m->env.id, ASYA_OBJECT_NAME_MAX);
 
-	move_to(&s->invoking, m);
-	m->put = (struct asya_file_put){
-		.key = asya_object_key(
-			m->arena, errors ? s->config->errors_prefix : s->config->results_prefix,
-			when, last_actor(&m->env.route), m->env.id, ASYA_OBJECT_NAME_MAX),
-		.body = m->delivery->body,
-		.done = on_kept};
+	flow_move_to(&s->invoking, m);
+	if (s->claims.s3) {
+		m->object =
+			(struct asya_s3_op){.key = key, .body = m->body, .done = on_object_kept};
+		s->claims.ops->put(s->claims.s3, &m->object);
+		return;
+	}
+	m->put = (struct asya_file_put){.key = key, .body = m->body, .done = on_file_kept};
 	asya_file_store_put(s->store, &m->put);
+}
+
+static bool keeps(const struct sidecar *s)
+{
+	return s->store || (s->claims.s3 && s->actor.is_end);
 }
 
 /* ---- */
@@ -509,7 +524,7 @@ static void keep(struct message *m)
 /* Takes the first message that waits to who handles it. Whether that could be done. */
 static bool pump_one(struct sidecar *s, struct message *m)
 {
-	int before = s->store ? 0 : runtime_room(s->runtime, m->delivery->body.n);
+	int before = keeps(s) ? 0 : runtime_room(s->runtime, m->body.n);
 
 	if (before < 0)
 		return false;
@@ -520,7 +535,7 @@ static bool pump_one(struct sidecar *s, struct message *m)
 	/* What is sent cannot be taken back: not behind others that may outlast its deadline. */
 	if (before && deadline_within(m, before * s->config->timeout_ms))
 		return false;
-	if (s->store)
+	if (keeps(s))
 		keep(m);
 	else
 		invoke(m);
@@ -537,8 +552,10 @@ void flow_pump(struct sidecar *s)
 	if (s->runtime)
 		runtime_flush(s->runtime);
 	while (s->draining && (i = asya_list_pop(&s->waiting)))
-		release(asya_container_of(i, struct message, link), 0);
+		flow_release(asya_container_of(i, struct message, link), 0);
 }
+
+/* ---- */
 
 void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 {
@@ -552,6 +569,7 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 	*m = (struct message){.s = s,
 			      .arena = arena,
 			      .delivery = d,
+			      .body = d->body,
 			      .received_ns = asya_clock_mono_ns(),
 			      .received_us = asya_clock_wall_us(),
 			      .attempt = {.n = 1}};
@@ -564,9 +582,11 @@ void flow_deliver(struct asya_consumer *c, struct asya_delivery *d)
 	if (parsed)
 		asya_attempt_read(&m->attempt, arena, &m->env);
 	if (s->draining)
-		release(m, 0);
+		flow_release(m, 0);
 	else if (!parsed || asya_route_check(&s->actor, &m->env, &err))
 		refuse(m, &err, parsed);
+	else if (m->env.payload_ref.p && s->claims.s3)
+		flow_fetch(m);
 	else
 		flow_pump(s);
 }
@@ -608,7 +628,7 @@ static void tick_again(struct sidecar *s)
  * that from now. */
 static void tick_busy(struct sidecar *s)
 {
-	int64_t busy_ns = s->store ? 0 : runtime_busy_ns(s->runtime);
+	int64_t busy_ns = s->runtime ? runtime_busy_ns(s->runtime) : 0;
 
 	if (!busy_ns)
 		return;
@@ -632,7 +652,7 @@ static void tick_hoard(struct sidecar *s)
 
 		next = i->next;
 		if (++n > s->window + s->window / 4 && (s->concurrency || !m->env.deadline.p))
-			release(m, 0);
+			flow_release(m, 0);
 	}
 }
 
@@ -667,7 +687,7 @@ void flow_cut(struct sidecar *s)
 {
 	struct asya_link *i;
 
-	if (s->store)
+	if (keeps(s))
 		return;
 	runtime_cancel(s->runtime);
 	while ((i = asya_list_pop(&s->invoking))) {
@@ -675,6 +695,6 @@ void flow_cut(struct sidecar *s)
 
 		asya_log(ASYA_LOG_WARNING, "given_back", LOG_STR("id", m->env.id),
 			 LOG_C("why", "the grace period is over"));
-		release(m, 0);
+		flow_release(m, 0);
 	}
 }

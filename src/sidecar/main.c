@@ -13,8 +13,9 @@
 
 extern char **environ;
 
-/* END_DEPTH: what failed is nested in an error's payload. */
-enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2, END_DEPTH = 8 };
+/* END_DEPTH: what failed is nested in an error's payload. PUTS: messages of an end actor that are
+ * being kept in a bucket, or wait for a connection. */
+enum { TICK_MS = 500, FORCE_MS = 3000, EXIT_CONFIG = 2, END_DEPTH = 8, PUTS = 128 };
 
 /* ---- pages ---- */
 
@@ -85,6 +86,8 @@ static void transport_closed(void *user)
 		runtime_close(s->runtime, nothing, NULL);
 	if (s->store)
 		asya_file_store_close(s->store, NULL, NULL);
+	if (s->claims.s3)
+		s->claims.ops->close(s->claims.s3, NULL, NULL);
 	if (s->http)
 		asya_http_server_close(s->http, NULL, NULL);
 	uv_close((uv_handle_t *)&s->tick, NULL);
@@ -201,6 +204,26 @@ static const char *from_environment(void *user, const char *name)
 	return getenv(name);
 }
 
+static int open_bucket(struct sidecar *s, struct asya_error *err)
+{
+	const struct sidecar_config *c = s->config;
+	const struct asya_s3_config s3 = {.bucket = c->s3_bucket.p,
+					  .endpoint = c->s3_endpoint.p,
+					  .region = c->s3_region.p,
+					  .virtual_host = c->s3_virtual,
+					  .access = c->s3_access,
+					  .secret = c->s3_secret,
+					  .get = from_environment};
+
+	s->claims = (struct claims){.ops = asya_s3_load(c->module_dir.p, err),
+				    .bucket = c->s3_bucket,
+				    .prefix = c->claim_prefix,
+				    .max_bytes = (size_t)c->message_bytes};
+	if (!s->claims.ops || s->claims.ops->open(&s->claims.s3, s->loop, &s3, err))
+		return asya_error_wrap(err, "ASYA_S3_BUCKET");
+	return 0;
+}
+
 static int open_handler(struct sidecar *s, struct asya_error *err)
 {
 	const struct sidecar_config *c = s->config;
@@ -211,6 +234,12 @@ static int open_handler(struct sidecar *s, struct asya_error *err)
 		.changed = on_runtime,
 		.user = s};
 
+	if (c->s3_bucket.n && open_bucket(s, err))
+		return -1;
+	if (c->s3_bucket.n && c->is_end) {
+		s->concurrency = c->window_max < PUTS ? (unsigned)c->window_max : PUTS;
+		return 0;
+	}
 	if (c->results_dir.n) {
 		s->concurrency = (unsigned)c->window_max;
 		return asya_file_store_open(&s->store, s->loop, c->results_dir.p, err);

@@ -8,9 +8,11 @@
 #include "core/retry.h"
 #include "core/route.h"
 #include "io/http_server.h"
+#include "sidecar/claim.h"
 #include "sidecar/meter.h"
 #include "sidecar/runtime.h"
 #include "store/file/file.h"
+#include "store/s3/s3.h"
 #include "transport/transport.h"
 
 #include <uv.h>
@@ -18,6 +20,9 @@
 struct sidecar_config {
 	struct asya_str actor, transport, happy_end, error_end, socket_dir, results_dir, resiliency;
 	struct asya_str results_prefix, errors_prefix;
+	struct asya_str s3_bucket, s3_endpoint, s3_access, s3_secret, s3_region, module_dir;
+	struct asya_str claim_prefix;
+	bool s3_virtual, claim_check;
 	struct asya_str metrics_addr, metrics_namespace;
 	bool is_end, metrics;
 	int log_level;
@@ -42,7 +47,8 @@ struct sidecar {
 	struct asya_transport *transport;
 	struct asya_consumer consumer;
 	struct runtime *runtime;       /* NULL: an end actor that keeps envelopes itself */
-	struct asya_file_store *store; /* NULL: a runtime does the work */
+	struct asya_file_store *store; /* NULL: a runtime does the work, or s3 keeps */
+	struct claims claims;          /* s3 NULL: there is no bucket */
 	struct asya_http_server *http;
 	struct meter *meter;
 	struct asya_retry_rule *rules;

@@ -2,9 +2,10 @@
 #include "transport/local/local.h"
 #include "transport/mem/mem.h"
 #include "transport/rabbitmq/rabbitmq.h"
+#include "transport/sqs/sqs.h"
 
 static const struct asya_transport_ops *const backends[] = {&asya_local_ops, &asya_rabbitmq_ops,
-							    &asya_mem_ops};
+							    &asya_sqs_ops, &asya_mem_ops};
 
 const struct asya_transport_ops *asya_transport_at(size_t i)
 {

@@ -165,6 +165,7 @@ struct asya_transport_ops {
 /* Every backend's struct begins with this. */
 struct asya_transport {
 	const struct asya_transport_ops *ops;
+	size_t max_body; /* largest body that it takes; 0: any. May change while it is open */
 };
 
 /* registry.c: NULL if there is no backend of that name. */

@@ -73,11 +73,33 @@ static void lengths_around_block_ends_agree_with_one_byte_at_a_time(void **state
 	}
 }
 
+/* RFC 4231, test cases 1, 2 and 6. */
+static void hmac_is_that_of_the_standard(void **state)
+{
+	unsigned char sum[ASYA_SHA256_BYTES];
+	char hex[ASYA_SHA256_HEX], key[131];
+
+	(void)state;
+	memset(key, 0x0b, 20);
+	asya_hmac_sha256(sum, (struct asya_str){key, 20}, ASYA_STR("Hi There"));
+	assert_string_equal(asya_sha256_hex_write(hex, sum),
+			    "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+	asya_hmac_sha256(sum, ASYA_STR("Jefe"), ASYA_STR("what do ya want for nothing?"));
+	assert_string_equal(asya_sha256_hex_write(hex, sum),
+			    "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+	memset(key, 0xaa, sizeof(key));
+	asya_hmac_sha256(sum, (struct asya_str){key, sizeof(key)},
+			 ASYA_STR("Test Using Larger Than Block-Size Key - Hash Key First"));
+	assert_string_equal(asya_sha256_hex_write(hex, sum),
+			    "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sums_are_those_of_the_standard),
 		cmocka_unit_test(a_million_letters_sum_up_in_any_pieces),
+		cmocka_unit_test(hmac_is_that_of_the_standard),
 		cmocka_unit_test(lengths_around_block_ends_agree_with_one_byte_at_a_time),
 	};
 
