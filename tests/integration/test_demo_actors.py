@@ -76,7 +76,7 @@ def test_questions_find_the_expected_words_and_no_answer_where_there_is_none(fil
 
 @pytest.mark.parametrize("question,words", [
     ("How should a bug fix begin?", "failing test"), ("Where do I report a vulnerability?", "advisories"),
-    ("What does the sidecar closing a connection mean?", "cancel"), ("serving after sigterms", "SIGTERM")])
+    ("serving after sigterms", "SIGTERM")])
 def test_answer_itself_says_it(filled, question, words):
     assert words in ask(question)["answer"]
 
