@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "transport/transport.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -60,15 +61,29 @@ static void env_set_ms(struct env *e, const char *name, int64_t ms)
 	env_set(e, name, asya_arena_printf(e->arena, "%lldms", (long long)ms).p);
 }
 
+/* Whether a variable (`NAME=value`) is a setting of the transport. */
+static bool is_setting_of(const char *transport, const char *item)
+{
+	const struct asya_transport_ops *ops = asya_transport_find(asya_str_c(transport));
+	size_t n = strcspn(item, "=");
+
+	for (size_t i = 0; ops && i < ops->n_settings; i++)
+		if (strlen(ops->settings[i].name) == n &&
+		    memcmp(ops->settings[i].name, item, n) == 0)
+			return true;
+	return false;
+}
+
 /* This process's own, without what is ours: an actor's settings come from its manifest. What tests
- * put in (failpoints) goes through. */
-static struct env env_begin(struct asya_arena *arena)
+ * put in (failpoints) stays, and the settings of `transport`, if any: a sidecar's alone, as there
+ * are passwords among them. */
+static struct env env_begin(struct asya_arena *arena, const char *transport)
 {
 	struct env e = {.arena = arena};
 
 	for (char **i = environ; *i; i++)
 		if (strncmp(*i, "ASYA_", 5) != 0 || strncmp(*i, "ASYA_FAILPOINT", 14) == 0 ||
-		    strncmp(*i, "ASYA_LOCAL_", 11) == 0)
+		    (transport && is_setting_of(transport, *i)))
 			env_put(&e, *i);
 	return e;
 }
@@ -83,7 +98,7 @@ static char **sidecar_env(const struct local_actor *a, struct asya_arena *arena,
 			  const struct run_settings *s, const char *sockets)
 {
 	const struct asya_asyncactor *spec = a->spec;
-	struct env e = env_begin(arena);
+	struct env e = env_begin(arena, s->transport);
 
 	env_set(&e, "ASYA_LOG_LEVEL", s->log_level);
 	env_set(&e, "ASYA_METRICS_ENABLED", "false");
@@ -109,7 +124,7 @@ static char **runtime_env(const struct local_actor *a, struct asya_arena *arena,
 			  const struct run_settings *s, const char *sockets)
 {
 	const char *old = getenv("PYTHONPATH");
-	struct env e = env_begin(arena);
+	struct env e = env_begin(arena, NULL);
 
 	env_set(&e, "ASYA_LOG_LEVEL", s->log_level);
 	env_set(&e, "PYTHONUNBUFFERED", "1");

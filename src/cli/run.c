@@ -129,6 +129,20 @@ static int make_dir(const char *path)
 	return 0;
 }
 
+/* With what is missing above it. */
+static int make_path(const char *path)
+{
+	_cleanup_(asya_freep) char *copy = asya_strdup(path);
+
+	for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (make_dir(copy))
+			return -1;
+		*slash = '/';
+	}
+	return make_dir(copy);
+}
+
 /* Socket directories of runs that are gone. */
 static void sweep(const char *run)
 {
@@ -404,6 +418,8 @@ static int prepare(struct running *r)
 		return code;
 	add_end(r, ASYA_STR("happy-end"));
 	add_end(r, ASYA_STR("error-end"));
+	if (make_path(cli_dir(cli)))
+		return CLI_TROUBLE;
 	code = client_open(&r->client, cli);
 	if (code)
 		return code;

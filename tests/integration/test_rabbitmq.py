@@ -8,9 +8,11 @@ import signal
 import socket
 import threading
 import time
+import uuid
 
 import pytest
 
+from programs import Runner, asya, manifest
 from rabbitmq_world import Broker, World, metric, ready, seconds_between, wait_until
 
 
@@ -388,3 +390,21 @@ def test_a_broker_that_takes_nothing_or_loses_patience_is_waited_for(tmp_path):
         sidecar.start()
         world.await_ready("happy-end", 2)
         assert keys(world.take_all("happy-end"))[1] >= 1
+
+
+def test_asya_run_takes_its_queues_from_the_broker_and_shows_handlers_no_password(tmp_path):
+    (tmp_path / "handlers.py").write_text("import os\ndef look(p): return {'seen': sorted(k for k in os.environ if 'RABBIT' in k), 'n': p['n']}\n")
+    (tmp_path / "actors.yaml").write_text(manifest("look", "handlers.look"))
+    env = {"ASYA_RABBITMQ_URL": os.environ["ASYA_TEST_RABBITMQ_URL"], "ASYA_NAMESPACE": "run-" + uuid.uuid4().hex[:8]}
+    with Runner(tmp_path, "--transport", "rabbitmq", str(tmp_path / "actors.yaml"), env=env) as run:
+        def kept():
+            return [os.path.join(folder, name) for folder, _, names in os.walk(os.path.join(run.dir, "results")) for name in names if name.endswith(".json")]
+
+        def sent():
+            return asya("send", "--dir", run.dir, "--transport", "rabbitmq", "-r", "look", "-p", '{"n": 7}', env=env).returncode == 0
+
+        wait_until(sent, "the queue to be there")
+        wait_until(kept, "the result", 60)
+        with open(kept()[0]) as f:
+            assert json.load(f)["payload"] == {"seen": [], "n": 7}
+    assert run.process.returncode == 0
