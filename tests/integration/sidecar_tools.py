@@ -411,6 +411,10 @@ class Ahead(Fake):
             queue.post("a", *posted)
             with contextlib.suppress(AssertionError):
                 wait_until("requests sent ahead", lambda: len(self.held) >= least, 2)
+                n = 0
+                while n != len(self.held):  # those that were on their way
+                    n = len(self.held)
+                    time.sleep(0.1)
                 return [id for _, id in self.held]
             self.go_on()
             wait_until("all is done", lambda: queue.count("happy-end") == done + 60 + len(posted))
