@@ -19,7 +19,8 @@ struct hops {
 };
 
 /* Adds those of the envelope `id`, or of all below it (transport.h); in the latter case none of
- * `except` (may have no value). Without a history nothing. -1 with *err. */
+ * `except` (may have no value). Where the transport keeps no history: those that the envelope has
+ * carried with it to the end actor, if it was kept here. -1 with *err. */
 int hops_read(struct hops *h, struct client *c, struct asya_str id, bool below,
 	      struct asya_str except, struct asya_error *err);
 

@@ -426,10 +426,7 @@ static int run(struct cli *cli)
 
 	if (code)
 		return code;
-	code = t.client.transport->ops->history
-		       ? read_all(&t, asya_str_c(cli->args[0]))
-		       : cli_fail(CLI_USAGE, "the transport %s keeps no history",
-				  t.client.transport->ops->name);
+	code = read_all(&t, asya_str_c(cli->args[0]));
 	client_close(&t.client);
 	if (code)
 		return code;

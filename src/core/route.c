@@ -53,8 +53,8 @@ struct asya_str asya_headers_get(struct asya_str headers, const char *key)
 	return w.found;
 }
 
-void asya_headers_set(struct asya_buf *out, struct asya_str headers, const char *key,
-		      struct asya_str value)
+/* All but `key`, then `"key":`; the value and the closing brace are the caller's. */
+static void headers_open(struct asya_buf *out, struct asya_str headers, const char *key)
 {
 	struct header_walk w = {.key = key, .out = out};
 	struct asya_error ignored;
@@ -66,6 +66,12 @@ void asya_headers_set(struct asya_buf *out, struct asya_str headers, const char 
 		asya_buf_char(out, ',');
 	asya_buf_json(out, asya_str_c(key));
 	asya_buf_char(out, ':');
+}
+
+void asya_headers_set(struct asya_buf *out, struct asya_str headers, const char *key,
+		      struct asya_str value)
+{
+	headers_open(out, headers, key);
 	asya_buf_json(out, value);
 	asya_buf_char(out, '}');
 }
@@ -170,6 +176,40 @@ static struct asya_str item_headers(struct asya_arena *arena, struct asya_str ol
 		(void)asya_json_members(old, UINT_MAX, lasting_header, &w, &ignored);
 	}
 	asya_buf_char(&b, '}');
+	return asya_arena_buf(arena, &b);
+}
+
+static int count_hop(void *user, size_t i, struct asya_str raw, struct asya_error *err)
+{
+	(void)raw;
+	(void)err;
+	*(size_t *)user = i + 1;
+	return 0;
+}
+
+/* The headers with this hop behind those that are there. */
+static struct asya_str traced(struct asya_arena *arena, const struct asya_actor *actor,
+			      struct asya_str headers)
+{
+	struct asya_str old = asya_headers_get(headers, ASYA_HEADER_TRACE);
+	struct asya_buf b = {0};
+	struct asya_error ignored;
+	size_t n = 0;
+
+	if (!actor->hop.p)
+		return headers;
+	if (!old.p || asya_json_items(old, UINT_MAX, count_hop, &n, &ignored))
+		n = 0;
+	if (n >= ASYA_TRACE_HOPS_MAX)
+		return headers;
+	headers_open(&b, headers, ASYA_HEADER_TRACE);
+	asya_buf_char(&b, '[');
+	if (n) {
+		asya_buf_add(&b, old.p + 1, old.n - 2);
+		asya_buf_char(&b, ',');
+	}
+	asya_buf_str(&b, actor->hop);
+	asya_buf_c(&b, "]}");
 	return asya_arena_buf(arena, &b);
 }
 
@@ -290,7 +330,8 @@ int asya_route_decide(struct asya_plan *ret, struct asya_arena *arena,
 			return -1;
 		out.payload = items[i].payload;
 		out.payload_ref = ASYA_STR_NONE;
-		out.headers = item_headers(arena, env->headers, items[i].headers);
+		out.headers =
+			traced(arena, actor, item_headers(arena, env->headers, items[i].headers));
 		if (i) {
 			out.id = child_id(arena, env, i, again);
 			out.parent_id = env->id;
@@ -352,6 +393,7 @@ void asya_route_fail(struct asya_plan *ret, struct asya_arena *arena,
 {
 	struct asya_envelope out = failed_envelope(arena, env, failure);
 
+	out.headers = traced(arena, actor, out.headers);
 	single(ret, arena, ASYA_OUTCOME_FAILED, actor->error_end, &out);
 }
 
@@ -438,6 +480,7 @@ void asya_route_retry(struct asya_plan *ret, struct asya_arena *arena,
 
 	out.headers = with_header(arena, env->headers, ASYA_HEADER_ATTEMPT, n);
 	out.headers = with_header(arena, out.headers, ASYA_HEADER_SINCE, since_us);
+	out.headers = traced(arena, actor, out.headers);
 	single(ret, arena, ASYA_OUTCOME_RETRIED, actor->name, &out);
 }
 

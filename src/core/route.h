@@ -22,12 +22,18 @@
 #define ASYA_HEADER_REDRIVE "asya-redrive"
 /* The id of the envelope that it descends from, where somebody waits for all descendants. */
 #define ASYA_HEADER_ROOT "asya-root"
+/* Where the message has been, a list of objects, oldest first: for queue systems that keep no
+ * history of hops. At most ASYA_TRACE_HOPS_MAX; later hops are not added. */
+#define ASYA_HEADER_TRACE "asya-trace"
+enum { ASYA_TRACE_HOPS_MAX = 32 };
 
 struct asya_actor {
 	struct asya_str name;
 	struct asya_str happy_end;
 	struct asya_str error_end;
 	bool is_end; /* any route is accepted and nothing is routed on */
+	struct asya_str
+		hop; /* raw object: this hop, for ASYA_HEADER_TRACE; no value: none is added */
 };
 
 /* One value of a handler; raw JSON. */

@@ -237,16 +237,33 @@ static const struct asya_retry_policy *policy_for(struct message *m, const struc
 	return found || !crash ? found : &m->s->crash_policy;
 }
 
+/* Where the queue system keeps no history, the message carries its own. */
+static struct asya_actor actor_of(struct message *m)
+{
+	struct asya_actor actor = m->s->actor;
+	struct asya_buf b = {0};
+
+	if (m->s->transport->ops->history)
+		return actor;
+	asya_buf_c(&b, "{\"actor\":");
+	asya_buf_json(&b, actor.name);
+	asya_buf_printf(&b, ",\"received_us\":%lld,\"settled_us\":%lld,\"attempt\":%u}",
+			(long long)m->received_us, (long long)asya_clock_wall_us(), m->attempt.n);
+	actor.hop = asya_arena_buf(m->arena, &b);
+	return actor;
+}
+
 void flow_give_up(struct message *m, const struct asya_failure *f,
 		  const struct asya_retry_policy *policy)
 {
+	const struct asya_actor actor = actor_of(m);
 	struct sidecar *s = m->s;
 
 	meter_failed(s->meter, f->type.n ? f->type : f->code);
 	asya_log(ASYA_LOG_WARNING, "message_failed", LOG_STR("id", m->env.id),
 		 LOG_STR("error", f->code), LOG_STR("type", f->type),
 		 LOG_INT("attempt", m->attempt.n));
-	asya_route_fail(&m->plan, m->arena, &s->actor, &m->env, f);
+	asya_route_fail(&m->plan, m->arena, &actor, &m->env, f);
 	if (policy && policy->on_exhausted == ASYA_EXHAUSTED_ROUTE)
 		asya_route_divert(&m->plan, m->arena, &m->env, f, policy->exhausted_actors,
 				  policy->n_exhausted_actors);
@@ -279,6 +296,7 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 {
 	const struct asya_retry_policy *policy = policy_for(m, f, crash);
 	int64_t now = asya_clock_wall_us(), since = m->attempt.since_us, delay_ms;
+	struct asya_actor actor;
 
 	since = since ? since : m->received_us;
 	if (!asya_retry_decide(policy, m->attempt.n, (now - since) / 1000,
@@ -290,7 +308,8 @@ static void fail(struct message *m, const struct asya_failure *f, bool crash)
 		fail_deadline(m);
 		return;
 	}
-	asya_route_retry(&m->plan, m->arena, &m->s->actor, &m->env, m->attempt.n + 1, since);
+	actor = actor_of(m);
+	asya_route_retry(&m->plan, m->arena, &actor, &m->env, m->attempt.n + 1, since);
 	if (!plan_fits(m)) {
 		flow_give_up(m, f, policy);
 		return;
@@ -335,6 +354,7 @@ static void refuse(struct message *m, const struct asya_error *err, bool parsed)
 static void answered(struct message *m)
 {
 	struct asya_reply *reply = &m->call.reply;
+	const struct asya_actor actor = actor_of(m);
 	struct sidecar *s = m->s;
 	struct asya_error err;
 
@@ -343,7 +363,7 @@ static void answered(struct message *m)
 		fail(m, &reply->failure, false);
 		return;
 	}
-	if (asya_route_decide(&m->plan, m->arena, &s->actor, &m->env, reply->items, reply->n,
+	if (asya_route_decide(&m->plan, m->arena, &actor, &m->env, reply->items, reply->n,
 			      &s->limits, &err) ||
 	    (!plan_fits(m) &&
 	     asya_error_set(

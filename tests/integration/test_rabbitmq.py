@@ -406,5 +406,10 @@ def test_asya_run_takes_its_queues_from_the_broker_and_shows_handlers_no_passwor
         wait_until(sent, "the queue to be there")
         wait_until(kept, "the result", 60)
         with open(kept()[0]) as f:
-            assert json.load(f)["payload"] == {"seen": [], "n": 7}
+            envelope = json.load(f)
+        assert envelope["payload"] == {"seen": [], "n": 7}
+        assert [hop["actor"] for hop in envelope["headers"]["asya-trace"]] == ["look"]
+        trace = asya("trace", envelope["id"], "--dir", run.dir, "--transport", "rabbitmq", "--json", env=env, check=0)
+        assert [json.loads(line)["actor"] for line in trace.stdout.splitlines()] == ["look", "happy-end"]
+        asya("trace", "nobody", "--dir", run.dir, "--transport", "rabbitmq", env=env, check=3)
     assert run.process.returncode == 0

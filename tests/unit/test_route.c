@@ -287,6 +287,50 @@ static void attempts_count_within_a_hop_and_end_with_it(void **state)
 		    "\"payload\":1}");
 }
 
+static void reparse(struct fixture *f, size_t i)
+{
+	if (asya_envelope_parse(&f->env, f->arena, f->plan.sends[i].body, &limits, &f->err))
+		fail_msg("%s", f->err.text);
+}
+
+static void hop_is_carried_to_its_limit_where_queues_keep_no_history(void **state)
+{
+	const struct asya_failure failure = {.code = ASYA_STR("processing_error")};
+	struct asya_item items[] = {{.payload = ASYA_STR("1"), .headers = ASYA_STR("{\"u\":2}")},
+				    {.payload = ASYA_STR("2")}};
+	struct fixture *f = *state;
+	struct asya_str hops;
+
+	f->actor.hop = ASYA_STR("{\"actor\":\"x\"}");
+	parse(f, "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":0},\"payload\":0}");
+	assert_int_equal(decide(f, items, 1), 0);
+	expect_send(f, 0, "y",
+		    "{\"id\":\"a\",\"route\":{\"actors\":[\"x\",\"y\"],\"current\":1},\"headers\":{"
+		    "\"u\":2,"
+		    "\"asya-trace\":[{\"actor\":\"x\"}]},\"payload\":1}");
+	reparse(f, 0);
+	f->actor.name = ASYA_STR("y");
+	f->actor.hop = ASYA_STR("{\"actor\":\"y\"}");
+	assert_int_equal(decide(f, items, 2), 0);
+	for (size_t i = 0; i < 2; i++) {
+		reparse(f, i);
+		hops = asya_headers_get(f->env.headers, ASYA_HEADER_TRACE);
+		assert_true(asya_str_eq_c(hops, "[{\"actor\":\"x\"},{\"actor\":\"y\"}]"));
+	}
+	for (int i = 2; i < ASYA_TRACE_HOPS_MAX + 3; i++) {
+		size_t before = asya_headers_get(f->env.headers, ASYA_HEADER_TRACE).n;
+
+		if (i % 2)
+			asya_route_retry(&f->plan, f->arena, &f->actor, &f->env, 2, 1);
+		else
+			asya_route_fail(&f->plan, f->arena, &f->actor, &f->env, &failure);
+		reparse(f, 0);
+		hops = asya_headers_get(f->env.headers, ASYA_HEADER_TRACE);
+		assert_int_equal(hops.n > before, i < ASYA_TRACE_HOPS_MAX);
+	}
+	assert_true(asya_str_starts(hops, "[{\"actor\":\"x\"},"));
+}
+
 static void attempt_headers_that_are_no_numbers_count_as_none(void **state)
 {
 	static const char *const odd[] = {
@@ -416,6 +460,8 @@ int main(void)
 			our_own_headers_outlive_a_handler_that_replaces_them, setup, teardown),
 		cmocka_unit_test_setup_teardown(attempts_count_within_a_hop_and_end_with_it, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			hop_is_carried_to_its_limit_where_queues_keep_no_history, setup, teardown),
 		cmocka_unit_test_setup_teardown(attempt_headers_that_are_no_numbers_count_as_none,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
