@@ -172,7 +172,8 @@ def test_sidecars_that_drain_lose_and_repeat_nothing(world):
     world.actor("one", "echo", workers=2)
     world.end("happy-end")
     world.send("one", *(envelope(f"m{i}", ["one"], i) for i in range(total)))
-    for _ in range(4):
+    for i in range(4):
+        wait_until(lambda: world.said().count('"event":"started"') >= 2 + i, "the sidecar to start")
         time.sleep(0.2)
         p = world.processes[1]
         p.terminate()

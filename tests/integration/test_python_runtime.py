@@ -48,7 +48,7 @@ def contents(path):
     try:
         with open(path) as text:
             return text.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter of /proc, where a process goes just now
         return ""
 
 
